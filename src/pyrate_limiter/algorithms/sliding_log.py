@@ -1,0 +1,168 @@
+"""The sliding-window log: exact, in at most about a thousand runs for any limit.
+
+A state is one flat list: a header, then runs (time, cumulative count), oldest first. Counts are cumulative so that
+"how many are left" is one subtraction and "when do so many leave" one bisection, whatever the weights.
+
+Runs that have left the window stay in the list until their room is needed: they count no more once a later run is
+an interval younger than they are, and that alone decides, so a refusal may leave them where they are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from struct import error, pack, unpack
+from typing import TYPE_CHECKING, TypeAlias
+
+from .rule import Algorithm
+
+if TYPE_CHECKING:
+    from ..rates import Rate
+
+Log: TypeAlias = list[int]
+"""[base, head, earlier, joined, time, cumulative count, time, cumulative count, ...]"""
+_BASE, _HEAD, _EARLIER, _JOINED, _RUNS = 0, 1, 2, 3, 4
+"""Header: the cumulative count before the first live run; where that run stands in the list; and, to take the last
+join back: which time the last run had before it, and how many units joined it (0: it cannot be taken back)."""
+_NEVER = -(1 << 62)
+_FINEST = 1000
+"""Up to this limit each moment keeps a run of its own; above, so many cells share an interval."""
+
+
+class SlidingWindowLog(Algorithm):
+    """Remembers every admitted unit for one interval: exact, with nothing between the units and the limit.
+
+    Above a limit of 1000 units whose moments lie in one cell of a thousandth of the interval share a run, which then
+    counts as late as the latest of them: never too generous, and late by a thousandth at most.
+    """
+
+    def __init__(self, rate: Rate) -> None:
+        super().__init__(rate)
+        self._cell = -(-self.interval // _FINEST) if self.limit > _FINEST else 1
+        self._longest = _RUNS + 4 * (_FINEST + 2)
+
+    def fresh(self) -> Log:
+        return [0, _RUNS, 0, 0, _NEVER, 0]
+
+    def at_most(self, span: int) -> int:
+        return -(-span // self.interval) * self.limit if span > 0 else 0
+
+    def soonest(self, ahead: int, own: int, head: int) -> int:
+        return (-(-(ahead + own) // self.limit) - 1) * self.interval
+
+    def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
+        # A request is granted once all but `limit` less its own units have left, an interval after their grant,
+        # and the requests that those units belong to end at most `heaviest` - 1 units later.
+        return -(-(ahead + own - head) // (self.limit - heaviest + 1)) * self._late_interval()
+
+    def probe(self, state: Log, now: int, cost: int) -> int:
+        over = state[-1] - state[_BASE] + cost - self.limit
+        if over <= 0:
+            return 0
+        # So many units must leave. They have left when the run that holds the last of them is an interval old.
+        head, need = state[_HEAD], state[_BASE] + over
+        if state[head + 1] < need:
+            head += 2 * bisect_left(range(head + 1, len(state), 2), need, key=state.__getitem__)
+        wait = state[head] + self.interval - now
+        return wait if wait > 0 else 0
+
+    def commit(self, state: Log, now: int, cost: int) -> Log:
+        total = state[-1] + cost
+        if total - state[_BASE] > self.limit or len(state) > self._longest:
+            self._expire(state, now - self.interval)
+        last = state[-2]
+        if state[-1] == state[_BASE]:  # nothing is live
+            state[_HEAD] = _RUNS
+            state[_RUNS:] = (now, total)  # time and count in one step: no interrupt can come between the two
+        elif now // self._cell == last // self._cell:
+            state[_EARLIER:_RUNS] = (last, cost)
+            state[-2:] = (now, total)
+        else:
+            state += (now, total)
+        return state
+
+    def give_back(self, state: Log, now: int, cost: int, at: int) -> Log:
+        self._expire(state, max(now, state[-2]) - self.interval)
+        run = self._run_of(state, at)
+        if run < 0:
+            return state
+        before = state[run - 1] if run > state[_HEAD] else state[_BASE]
+        back = min(cost, state[run + 1] - before)
+        if at == state[-2] and back == state[_JOINED] and state[_EARLIER] // self._cell == at // self._cell:
+            state[-2] = state[_EARLIER]
+        if run == len(state) - 2:
+            state[_JOINED] = 0
+        state[run + 1 :: 2] = [total - back for total in state[run + 1 :: 2]]
+        if state[run + 1] == before and len(state) > state[_HEAD] + 2:
+            del state[run : run + 2]
+        return state
+
+    def view(self, state: Log, now: int, refused: int = 0) -> tuple[int, int, int]:
+        used = state[-1] - self._count_at(state, now - self.interval)
+        return (self.limit - used, state[-2] + self.interval - now, 0) if used else (self.limit, 0, 0)
+
+    def last(self, state: Log) -> int:
+        return state[-2]
+
+    def rebase(self, state: Log, now: int) -> Log:
+        self._expire(state, state[-2] - self.interval)
+        first = state[_HEAD] + 2 * bisect_right(range(state[_HEAD], len(state), 2), now, key=state.__getitem__)
+        if first < len(state):
+            total, joins = state[-1], first > state[_HEAD] and state[first - 2] // self._cell == now // self._cell
+            state[first - 2 * joins :] = (now, total)
+            state[_JOINED] = 0
+        return state
+
+    def idle_at(self, state: Log) -> int:
+        return state[-2] + self.interval if state[-1] > state[_BASE] else 0
+
+    def pack(self, state: Log) -> bytes:
+        horizon = state[-2] - self.interval
+        base = self._count_at(state, horizon)
+        runs = [value - base if i % 2 else value for i, value in enumerate(state[self._live(state, horizon) :])]
+        return pack(f"<{2 + len(runs)}q", state[_EARLIER], state[_JOINED], *runs)
+
+    def unpack(self, data: bytes) -> Log:
+        try:
+            values = unpack(f"<{len(data) // 8}q", data)
+        except error:
+            raise ValueError(f"a log of {len(data)} bytes is not whole: the state was not written by this version") from None
+        if len(values) < 4 or len(values) % 2:
+            raise ValueError(f"a log has a header and runs of two numbers, not {len(values)} numbers")
+        return [0, _RUNS, *values]
+
+    def _late_interval(self) -> int:
+        return self.interval + (self._cell if self._cell > 1 else 0)
+
+    def _live(self, state: Log, horizon: int) -> int:
+        """Return where the first run later than `horizon` stands, or the last run if there is none."""
+        head, end = state[_HEAD], len(state) - 2
+        if state[head] > horizon:
+            return head
+        step = 2
+        while head + step < end and state[head + step] <= horizon:
+            head += step
+            step *= 2
+        return head + 2 * bisect_right(range(head, min(head + step, end), 2), horizon, key=state.__getitem__)
+
+    def _count_at(self, state: Log, horizon: int) -> int:
+        """Return the cumulative count of the runs up to `horizon`."""
+        head = state[_HEAD]
+        if state[head] > horizon:
+            return state[_BASE]
+        return state[-1] if state[-2] <= horizon else state[self._live(state, horizon) - 1]
+
+    def _expire(self, state: Log, horizon: int) -> None:
+        """Let go of the runs up to `horizon`; the last one stays, for its time, and counts no more."""
+        base, live = self._count_at(state, horizon), self._live(state, horizon)
+        state[_BASE], state[_HEAD] = base, live
+        if live > len(state) // 2 + _RUNS:
+            state[_HEAD] = _RUNS
+            del state[_RUNS:live]
+
+    def _run_of(self, state: Log, at: int) -> int:
+        """Return where the live run stands that holds what was stamped `at`, or -1."""
+        head = state[_HEAD]
+        run = head + 2 * bisect_left(range(head, len(state), 2), at, key=state.__getitem__)
+        if run >= len(state) or at // self._cell != state[run] // self._cell or state[-1] == state[_BASE]:
+            return -1
+        return run
