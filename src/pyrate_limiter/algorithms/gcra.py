@@ -42,7 +42,7 @@ class GCRA(Algorithm):
     def at_most(self, span: int) -> int:
         return self.capacity + (span - 1) * self.limit // self.interval if span > 0 else 0
 
-    def soonest(self, ahead: int, own: int, head: int) -> int:
+    def soonest(self, ahead: int, own: int, head: int, rate: int = 0) -> int:
         return (ahead + own - head) * self._p // self._q
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
@@ -100,7 +100,7 @@ class LeakyBucket(GCRA):
         over = (state >> _STAMP) - now * self._q
         return 0 if over <= 0 else -(-over // self._q)
 
-    def soonest(self, ahead: int, own: int, head: int) -> int:
+    def soonest(self, ahead: int, own: int, head: int, rate: int = 0) -> int:
         return -(-ahead * self._p // self._q)
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -38,13 +39,14 @@ class Rule(ABC):
         """Return the most units that any half-open span of `span` microseconds can hold."""
 
     @abstractmethod
-    def soonest(self, ahead: int, own: int, head: int) -> int:
+    def soonest(self, ahead: int, own: int, head: int, rate: int = 0) -> int:
         """Return a lower bound on how long one in line waits after the moment at which the line's head is due.
 
         Args:
             ahead: the units in front of it, the head's included.
             own: its own units.
             head: the head's units; it is due when they fit, and not a microsecond earlier.
+            rate: the index of the rate that refused the head.
         """
 
     @abstractmethod
@@ -115,6 +117,16 @@ class Algorithm(Rule):
         self.interval = rate.interval * MILLISECOND
         self.capacity = rate.limit
 
+    def soonest(self, ahead: int, own: int, head: int, rate: int = 0) -> int:
+        return self.shortest(ahead + own)
+
+    def shortest(self, units: int) -> int:
+        """Return the shortest time between the first and the last of so many units, by `at_most`."""
+        longest = 1
+        while self.at_most(longest) < units:
+            longest *= 2
+        return bisect_left(range(longest), units, key=lambda span: self.at_most(span + 1))
+
 
 class Several(Rule):
     """Several rates at once: all admit, or none counts anything. The state is a list with one for each."""
@@ -130,8 +142,10 @@ class Several(Rule):
     def at_most(self, span: int) -> int:
         return min(rule.at_most(span) for rule in self.rules)
 
-    def soonest(self, ahead: int, own: int, head: int) -> int:
-        return max(rule.soonest(ahead, own, head) for rule in self.rules)
+    def soonest(self, ahead: int, own: int, head: int, rate: int = 0) -> int:
+        # Only the rate that refused the head is known to be full when the head is due.
+        spans = [rule.shortest(ahead + own) for rule in self.rules]
+        return max(*spans, self.rules[rate].soonest(ahead, own, head))
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
         # The unit that a rate delays may delay one of another rate, and so on back to the head: a path of

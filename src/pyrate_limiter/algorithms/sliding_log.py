@@ -46,7 +46,7 @@ class SlidingWindowLog(Algorithm):
     def at_most(self, span: int) -> int:
         return -(-span // self.interval) * self.limit if span > 0 else 0
 
-    def soonest(self, ahead: int, own: int, head: int) -> int:
+    def soonest(self, ahead: int, own: int, head: int, rate: int = 0) -> int:
         return (-(-(ahead + own) // self.limit) - 1) * self.interval
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:

@@ -26,7 +26,7 @@ class FixedWindow(Algorithm):
     def at_most(self, span: int) -> int:
         return ((span - 2) // self.interval + 2) * self.limit if span > 0 else 0
 
-    def soonest(self, ahead: int, own: int, head: int) -> int:
+    def soonest(self, ahead: int, own: int, head: int, rate: int = 0) -> int:
         return (-(-(ahead + own) // self.limit) - 1) * self.interval  # the head is due at a boundary
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
@@ -84,9 +84,6 @@ class SlidingWindowCounter(Algorithm):
             return 0
         windows = (span - 2) // self.interval + 2
         return max(self.limit + (windows - 1) * (self.limit - 1), (windows + 1) // 2 * self.limit)
-
-    def soonest(self, ahead: int, own: int, head: int) -> int:
-        return max(0, -(-(ahead + own) // self.limit) - 2) * self.interval
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
         # In any two windows at least so many units of a line are granted, or the second one would stand empty.
