@@ -1,0 +1,1 @@
+"""An exact, fair, async-first rate limiter."""

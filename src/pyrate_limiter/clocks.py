@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeAlias
@@ -9,6 +10,7 @@ from typing import TypeAlias
 Clock: TypeAlias = Callable[[], int]
 SECOND = 1_000_000
 """Microseconds in a second."""
+logger = logging.getLogger("pyrate_limiter")
 
 
 def monotonic() -> int:
@@ -19,3 +21,15 @@ def monotonic() -> int:
 def wall() -> int:
     """Return the host's wall clock, in microseconds since the epoch: it may step either way."""
     return time.time_ns() // 1000
+
+
+def warn_set_back(by: int) -> None:
+    """Log that a store's clock was set back by so many microseconds: once a minute, however many keys notice."""
+    global _warned  # noqa: PLW0603
+    if time.monotonic() < _warned + 60:
+        return
+    _warned = time.monotonic()
+    logger.warning("a store's clock was set back by %.1f s: what it counted after that counts as of now", by / SECOND)
+
+
+_warned = float("-inf")

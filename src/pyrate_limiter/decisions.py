@@ -24,12 +24,14 @@ class Ask(NamedTuple):
         cost: > 0 takes; 0 looks whether one unit would fit; < 0 gives back what was stamped `at`; `RESET` forgets all.
         patience: how long this caller can still wait, in microseconds; 0 answers now and leaves.
         at: the stamp of what is given back.
+        degraded: whether what is given back was granted by a stand-in.
     """
 
     key: str
     cost: int
     patience: int = 0
     at: int = -1
+    degraded: bool = False
 
 
 class Answer(NamedTuple):

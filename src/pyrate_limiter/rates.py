@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 MICROSECONDS = 1000
 """Microseconds in a millisecond: users speak in milliseconds, the arithmetic in microseconds."""
@@ -122,5 +123,5 @@ def validate_rate_list(rates: Sequence[Rate]) -> bool:
         return False
     return all(
         a.interval < b.interval and a.limit < b.limit and a.limit * b.interval > b.limit * a.interval
-        for a, b in zip(rates, rates[1:], strict=False)
+        for a, b in pairwise(rates)
     )

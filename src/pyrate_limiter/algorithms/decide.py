@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..clocks import SECOND
+from ..clocks import SECOND, warn_set_back
 from ..decisions import BEHIND, RESET, Answer, Ask
 from .rule import Rule, State
-
-logger = logging.getLogger("pyrate_limiter")
 
 
 class States(Protocol):
@@ -59,7 +56,7 @@ def in_order(rule: Rule, states: States, key: str, state: State, now: int) -> tu
         return state, now
     if last - now < SECOND:
         return state, last
-    logger.warning("the clock was set back by %.1f s: what was counted since then counts as of now", (last - now) / SECOND)
+    warn_set_back(last - now)
     state = rule.rebase(state, now)
     states[key] = state
     return state, now

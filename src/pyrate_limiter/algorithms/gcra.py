@@ -56,7 +56,7 @@ class GCRA(Algorithm):
 
     def commit(self, state: int, now: int, cost: int) -> int:
         tat, start = state >> _STAMP, now * self._q
-        return (tat if tat > start else start) + cost * self._p << _STAMP | now
+        return (max(start, tat)) + cost * self._p << _STAMP | now
 
     def give_back(self, state: int, now: int, cost: int, at: int) -> int:
         # What was granted after `at` may rest on the room that these units left: only the rest may go back.

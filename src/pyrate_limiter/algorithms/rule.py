@@ -51,7 +51,7 @@ class Rule(ABC):
 
     @abstractmethod
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
-        """Return an upper bound for the same, if nobody outside takes and no one in line weighs more than `heaviest`."""
+        """Return an upper bound for it, if nobody outside takes and no one in line weighs more than `heaviest`."""
 
     @abstractmethod
     def probe(self, state: State, now: int, cost: int) -> int:

@@ -63,7 +63,7 @@ class SlidingWindowLog(Algorithm):
         if state[head + 1] < need:
             head += 2 * bisect_left(range(head + 1, len(state), 2), need, key=state.__getitem__)
         wait = state[head] + self.interval - now
-        return wait if wait > 0 else 0
+        return max(0, wait)
 
     def commit(self, state: Log, now: int, cost: int) -> Log:
         total = state[-1] + cost
@@ -125,7 +125,9 @@ class SlidingWindowLog(Algorithm):
         try:
             values = unpack(f"<{len(data) // 8}q", data)
         except error:
-            raise ValueError(f"a log of {len(data)} bytes is not whole: the state was not written by this version") from None
+            raise ValueError(
+                f"a log of {len(data)} bytes is not whole: the state was not written by this version"
+            ) from None
         if len(values) < 4 or len(values) % 2:
             raise ValueError(f"a log has a header and runs of two numbers, not {len(values)} numbers")
         return [0, _RUNS, *values]

@@ -64,7 +64,8 @@ class FixedWindow(Algorithm):
         return _FIXED.pack(*state)
 
     def unpack(self, data: bytes) -> Fixed:
-        return _unpack(_FIXED, data)
+        window, count = _unpack(_FIXED, data)
+        return (window, count)
 
 
 class SlidingWindowCounter(Algorithm):
@@ -132,7 +133,8 @@ class SlidingWindowCounter(Algorithm):
         return _COUNTER.pack(*state)
 
     def unpack(self, data: bytes) -> Counter:
-        return _unpack(_COUNTER, data)
+        window, older, count = _unpack(_COUNTER, data)
+        return (window, older, count)
 
     def _fits_after(self, older: int, room: int) -> int:
         """Return how far into a window the weight of an older one has sunk to `room` units."""

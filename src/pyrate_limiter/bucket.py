@@ -1,0 +1,363 @@
+"""Buckets: a rule, a store that applies it atomically, and the verbs that every bucket has."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import anyio
+
+from .algorithms import Algorithm, Rule, SlidingWindowLog, bind
+from .decisions import BUSY, FOREVER, RESET, Answer, Ask, Decision
+from .errors import LimiterClosed, LimiterDelayException, WeightTooLarge
+from .rates import Rate, as_rates
+from .waiting import Patience, Room, loop_of, running
+
+NOT_AT_ALL = Patience(0)
+_tuple = tuple.__new__
+
+
+class BucketStatistics(NamedTuple):
+    """What a bucket holds right now.
+
+    Attributes:
+        keys: how many keys it knows, or None where only the store could tell.
+        waiting: how many callers wait, on all event loops of this process.
+        owed: how many give-backs are still on their way to the store.
+    """
+
+    keys: int | None
+    waiting: int
+    owed: int
+
+
+class AbstractBucket(ABC):
+    """One budget for each key, under one or several rates.
+
+    A subclass is a store. It implements `_apply`: decide a batch atomically, by `decide` or by something that is
+    proven to give equal answers, with one clock that is read while nobody else can decide. The base does the rest:
+    waiting, batching, cancellation.
+
+    Args:
+        rates: one rate or several, in any order; a request must fit all of them.
+        algorithm: how they are counted.
+
+    Attributes:
+        rates: the rates, as a tuple.
+        rule: the algorithm bound to the rates.
+        capacity: the heaviest request that can ever fit.
+        batch: the most asks in one call.
+        share: the most units for one key in one call while that key is refused; stores that processes share set it
+            low, or whoever comes first would take all.
+    """
+
+    instant: ClassVar[bool] = False
+    batch: int = 100
+
+    def __init__(self, rates: Rate | Sequence[Rate], *, algorithm: type[Algorithm] = SlidingWindowLog) -> None:
+        self.rates = as_rates(rates)
+        self.rule: Rule = bind(algorithm, self.rates)
+        self.algorithm = algorithm
+        self.capacity = self.rule.capacity
+        self.share = self.capacity
+        self.closed = False
+        self._rooms: dict[Any, Room] = {}
+        self._owed: deque[Ask] = deque()
+        _forks.buckets.add(self)
+
+    @abstractmethod
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Decide a batch, in order and atomically, at one moment of the store's own clock.
+
+        Only the courier of a room calls this, once at a time for each event loop. It may be cancelled when its loop
+        ends; what it grants then stays spent.
+
+        Raises:
+            StoreError: the store could not decide. What it may have granted stays spent.
+        """
+
+    async def acquire(self, weight: int = 1, *, key: str = "", timeout: float | None = None) -> Decision:
+        """Take `weight` units and wait for them if need be, in order of arrival.
+
+        Args:
+            weight: units; 0 is admitted and spends nothing.
+            key: whose budget.
+            timeout: the longest wait in seconds; None waits as long as it takes.
+
+        Raises:
+            WeightTooLarge: so many never fit.
+            LimiterDelayException: it would take longer than `timeout`; nothing is spent.
+            LimiterClosed: the bucket is closed.
+            StoreError: the store could not decide.
+        """
+        patience = Patience() if timeout is None else Patience(as_patience(timeout))
+        decision = await self._request(key, key, weight, patience)
+        if not decision:
+            raise LimiterDelayException.of(decision, patience.limit / 1e6)
+        return decision
+
+    async def take(self, weight: int = 1, *, key: str = "") -> Decision:
+        """Take `weight` units if they fit now and nobody waits for the key; never wait.
+
+        Raises:
+            WeightTooLarge: so many never fit.
+            LimiterClosed: the bucket is closed.
+            StoreError: the store could not decide.
+        """
+        return await self._request(key, key, weight, NOT_AT_ALL)
+
+    async def peek(self, *, key: str = "") -> Decision:
+        """Return what `take` would say to one unit, without taking it."""
+        return self._decision(key, 1, await self._run(Ask(valid_key(key), 0)))
+
+    async def refund(self, decision: Decision | None = None, *, key: str = "", weight: int = 0, at: int = -1) -> None:
+        """Give back what a decision took, at most what is still counted of it.
+
+        Args:
+            decision: an admitted one of this bucket. A refused one gives nothing back. Refund it once: the second
+                time would give back what somebody else took at the same moment.
+            key: whose budget.
+            weight: without a decision: how many units.
+            at: without a decision: the stamp of them (`Decision.at`).
+        """
+        degraded = False
+        if decision is not None:
+            weight, at, degraded = decision.weight if decision.allowed else 0, decision.at, decision.degraded
+        elif at < 0:
+            raise ValueError(
+                "refund needs the stamp of what goes back: pass the decision, or weight= and at=decision.at"
+            )
+        if valid_weight(weight):
+            await self._run(Ask(valid_key(key), -weight, at=at, degraded=degraded))
+
+    async def reset(self, *, key: str = "") -> None:
+        """Forget what is counted for the key."""
+        await self._run(Ask(valid_key(key), RESET))
+
+    def statistics(self) -> BucketStatistics:
+        """Return what the bucket holds right now."""
+        return BucketStatistics(None, sum(room.waiting for room in list(self._rooms.values())), len(self._owed))
+
+    async def aclose(self) -> None:
+        """Close: whoever waits gets `LimiterClosed`, give-backs are delivered, connections of this loop are closed."""
+        self.closed = True
+        here = running()
+        for token, room in list(self._rooms.items()):
+            if token is here:
+                room.close(self._closed_error())
+                await room.drained()
+            else:
+                loop_of(token).call_soon_threadsafe(partial(room.close, self._closed_error()))
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        """Close what belongs to the running loop."""
+
+    def _before_fork(self) -> None:
+        """Take the short locks, so that no thread leaves a torn state to the child."""
+
+    def _after_fork(self) -> None:
+        """Let go of them in the parent."""
+
+    def _forked(self) -> None:
+        """Forget, in a forked child, what belongs to the parent's threads and loops."""
+        self._rooms = {}
+        self._owed = deque()
+
+    async def _request(self, key: str, name: str, weight: int, patience: Patience) -> Decision:
+        """Take, and return the decision whatever it is."""
+        if not valid_weight(weight):
+            answer = await self._run(Ask(valid_key(key), 0))
+            return self._decision(name, 0, answer._replace(wait=0))
+        if weight > self.capacity:
+            raise WeightTooLarge.over(self.capacity, name, weight, self._narrowest())
+        answer, waited = await self._ask(valid_key(key), weight, patience)
+        return self._decision(name, weight, answer, waited)
+
+    async def _ask(self, key: str, cost: int, patience: Patience) -> tuple[Answer, float]:
+        """Take `cost` units (above zero, at most the capacity); wait as `patience` says."""
+        first = self._at_once(key, cost)
+        if first is not None and (not first.wait or first.wait > patience.limit):
+            return first, 0.0
+        return await self._room().ask(key, cost, patience, first)
+
+    def _at_once(self, key: str, cost: int) -> Answer | None:
+        """Return the answer if it can be had in place, or None."""
+        self._require_open()
+        return None
+
+    async def _run(self, ask: Ask) -> Answer:
+        """Look, give back or reset."""
+        self._require_open()
+        return await self._room().run(ask)
+
+    def _owe(self, ask: Ask) -> None:
+        """Give back as soon as may be, without waiting for it."""
+        self._owed.append(ask)
+
+    def _room(self) -> Room:
+        """Return the room of the running loop, made on first use."""
+        token = running()
+        room = self._rooms.get(token)
+        if room is None:
+            if token is None:
+                raise RuntimeError(
+                    "no event loop is running: await this in asyncio or trio, or use the limiter's .sync"
+                )
+            for stale in [t for t in list(self._rooms) if getattr(t, "is_closed", bool)()]:
+                self._rooms.pop(stale, None)
+            room = self._rooms[token] = Room(self, loop_of(token), lambda: self._leave_room(token))
+        return room
+
+    def _leave_room(self, token: Any) -> None:
+        room = self._rooms.get(token)
+        if room is not None and room.empty:
+            del self._rooms[token]
+
+    def _decision(self, name: str, weight: int, answer: Answer, waited: float = 0.0) -> Decision:
+        wait, at, remaining, reset, index, degraded = answer
+        rate = self.rates[index]
+        return _tuple(
+            Decision,
+            (not wait, name, weight, at, wait / 1e6, reset / 1e6, remaining, rate.limit, rate, waited, degraded),
+        )
+
+    def _narrowest(self) -> Rate:
+        return min(self.rates, key=lambda rate: bind(self.algorithm, (rate,)).capacity)
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise self._closed_error()
+
+    def _closed_error(self) -> LimiterClosed:
+        return LimiterClosed(f"this {type(self).__name__} is closed; make a new one")
+
+
+class InstantBucket(AbstractBucket):
+    """A bucket whose store is memory: it decides in place, under a short lock, without awaiting anything."""
+
+    instant = True
+    batch = 1_000_000
+
+    @abstractmethod
+    def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
+        """Decide a batch now, by `decide`; None if the lock is held elsewhere."""
+
+    @abstractmethod
+    def _take(self, key: str, cost: int) -> int:
+        """Decide one ask by the same rule and return its wait, or `BUSY`."""
+
+    @abstractmethod
+    def _decide(self, key: str, cost: int) -> Answer:
+        """Decide one ask by the same rule; the wait is `BUSY` if the lock is held elsewhere."""
+
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        pause = 0.00005
+        while (answers := self._step(asks)) is None:
+            await anyio.sleep(pause)
+            pause = min(2 * pause, 0.002)
+        return answers
+
+    def _at_once(self, key: str, cost: int) -> Answer | None:
+        self._require_open()
+        if self._rooms and (room := self._rooms.get(running())) and key in room:
+            return None
+        answer = self._decide(key, cost)
+        return None if answer.wait == BUSY else answer
+
+    async def _run(self, ask: Ask) -> Answer:
+        self._require_open()
+        answers = self._step((ask,))
+        if answers is None:
+            return await super()._run(ask)
+        self._rouse(ask)
+        return answers[0]
+
+    def _owe(self, ask: Ask) -> None:
+        if self._step((ask,)) is None:
+            super()._owe(ask)
+
+    def _rouse(self, ask: Ask) -> None:
+        """Let the next in line of this loop move up after a give-back."""
+        if ask.cost < 0 and self._rooms and (room := self._rooms.get(running())):
+            room.rouse(ask.key)
+
+
+def valid_weight(weight: int) -> int:
+    """Return a weight that is an int and not negative.
+
+    Raises:
+        TypeError: it is not an int (a bool is none either).
+        ValueError: it is negative.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, int):
+        raise TypeError(f"weight must be an int, 0 or more, not {weight!r}")
+    if weight < 0:
+        raise ValueError(f"weight must be 0 or more, not {weight}; to give back, use refund()")
+    return weight
+
+
+def valid_key(key: str) -> str:
+    """Return a key that is a str and encodes to UTF-8.
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it holds a lone surrogate.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"a name must be a str, not {key!r}")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the name {key!r} does not encode to UTF-8: {error.reason}") from None
+    return key
+
+
+def as_patience(seconds: float) -> int:
+    """Return a time limit in microseconds.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is negative or not a number.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"a timeout must be a number of seconds, not {seconds!r}")
+    if not seconds >= 0:
+        raise ValueError(f"a timeout must be 0 or more seconds, not {seconds!r}")
+    return min(FOREVER, round(min(seconds, FOREVER) * 1e6))
+
+
+class _Forks:
+    """What all buckets do around a fork."""
+
+    def __init__(self) -> None:
+        self.buckets: weakref.WeakSet[AbstractBucket] = weakref.WeakSet()
+        self._held: list[AbstractBucket] = []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._before, after_in_parent=self._parent, after_in_child=self._child)
+
+    def _before(self) -> None:
+        self._held = list(self.buckets)
+        for bucket in self._held:
+            bucket._before_fork()
+
+    def _parent(self) -> None:
+        for bucket in self._held:
+            bucket._after_fork()
+        self._held = []
+
+    def _child(self) -> None:
+        for bucket in self._held:
+            bucket._forked()
+        self._held = []
+
+
+_forks = _Forks()
+
+__all__ = ["AbstractBucket", "BucketStatistics", "InstantBucket"]

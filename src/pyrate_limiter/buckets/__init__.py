@@ -1,0 +1,5 @@
+"""The stores."""
+
+from .memory import InMemoryBucket
+
+__all__ = ["InMemoryBucket"]

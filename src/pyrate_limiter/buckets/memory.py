@@ -1,0 +1,111 @@
+"""The bucket in memory: for one process, all of its threads and event loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+from ..algorithms import Algorithm, SlidingWindowLog, decide
+from ..bucket import BucketStatistics, InstantBucket, valid_key
+from ..clocks import Clock, monotonic
+from ..decisions import Answer, Ask
+from ..rates import Rate, require_positive
+from .keys import Keys
+
+_tuple = tuple.__new__
+
+
+class InMemoryBucket(InstantBucket):
+    """Budgets in this process's memory, shared by its threads and event loops.
+
+    A key costs about 100 bytes with `GCRA`; with the log about 200, and 80 for each further run, of which there are
+    at most twice the limit or 2004. Keys go when they are idle, as calls go by.
+
+    Args:
+        rates: one rate or several.
+        algorithm: how they are counted.
+        max_keys: the most keys; beyond, new names share 1024 states until there is room.
+        clock: a function that returns microseconds, for tests.
+    """
+
+    def __init__(
+        self,
+        rates: Rate | Sequence[Rate],
+        *,
+        algorithm: type[Algorithm] = SlidingWindowLog,
+        max_keys: int = 1_000_000,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(rates, algorithm=algorithm)
+        require_positive("max_keys", max_keys)
+        self._clock = clock or monotonic
+        self._keys = Keys(self.rule, max_keys)
+        self._lock = Lock()
+        self._latest = 0
+        self._probe, self._commit, self._view = self.rule.probe, self.rule.commit, self.rule.view
+
+    def _take(self, key: str, cost: int) -> int:
+        with self._lock:
+            now = self._clock()
+            keys = self._keys
+            if now >= keys.sweep_at:
+                keys.now = now
+                keys.sweep()
+            state = keys.young.get(key)
+            if state is None or now < self._latest:
+                return self._decide_one(key, cost, now).wait
+            self._latest = now
+            wait = self._probe(state, now, cost)
+            if not wait:
+                keys.young[key] = self._commit(state, now, cost)
+            return wait
+
+    def _decide(self, key: str, cost: int) -> Answer:
+        with self._lock:
+            now = self._clock()
+            keys = self._keys
+            if now >= keys.sweep_at:
+                keys.now = now
+                keys.sweep()
+            state = keys.young.get(key)
+            if state is None or now < self._latest:
+                return self._decide_one(key, cost, now)
+            self._latest = now
+            wait = self._probe(state, now, cost)
+            if wait:
+                return _tuple(Answer, (wait, now, *self._view(state, now, cost), False))
+            keys.young[key] = state = self._commit(state, now, cost)
+            return _tuple(Answer, (0, now, *self._view(state, now), False))
+
+    def _step(self, asks: Sequence[Ask]) -> list[Answer]:
+        with self._lock:
+            return self._decide_all(asks, self._clock())
+
+    def _decide_one(self, key: str, cost: int, now: int) -> Answer:
+        """Decide what the short way could not: a key that is new, or a clock that went back."""
+        return self._decide_all((Ask(valid_key(key), cost),), now)[0]
+
+    def _decide_all(self, asks: Sequence[Ask], now: int) -> list[Answer]:
+        self._latest = max(self._latest, now)
+        self._keys.now = now
+        return decide(self.rule, self._keys, asks, now)
+
+    def statistics(self) -> BucketStatistics:
+        _, waiting, owed = super().statistics()
+        return BucketStatistics(len(self._keys), waiting, owed)
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+
+    def _after_fork(self) -> None:
+        self._lock.release()
+
+    def _forked(self) -> None:
+        super()._forked()
+        self._lock = Lock()
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "an InMemoryBucket belongs to one process and cannot be pickled: use MultiprocessBucket or SQLiteBucket,"
+            " or make a bucket in each process (init_global_limiter)"
+        )

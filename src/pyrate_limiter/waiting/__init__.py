@@ -1,0 +1,7 @@
+"""Waiting: the room, its lines, and the two kinds of event loop."""
+
+from .line import Patience
+from .loops import loop_of, running
+from .room import Room
+
+__all__ = ["Patience", "Room", "loop_of", "running"]
