@@ -1,1 +1,64 @@
-"""An exact, fair, async-first rate limiter."""
+"""An exact, fair, async-first rate limiter for asyncio and trio."""
+
+from .algorithms import (
+    GCRA,
+    Algorithm,
+    FixedWindow,
+    LeakyBucket,
+    SlidingWindowCounter,
+    SlidingWindowLog,
+    TokenBucket,
+)
+from .bucket import AbstractBucket, BucketStatistics, InstantBucket
+from .buckets import InMemoryBucket
+from .decisions import BEHIND, BUSY, FOREVER, RESET, Answer, Ask, Decision
+from .errors import (
+    BucketFullException,
+    LimiterClosed,
+    LimiterDelayException,
+    RateLimitError,
+    StoreError,
+    WeightTooLarge,
+    WouldBlock,
+)
+from .factories import LIMITER, create_inmemory_limiter, init_global_limiter
+from .limiter import Limiter
+from .rates import Duration, Rate, validate_rate_list
+from .routing import BucketAsyncWrapper, BucketFactory
+
+__all__ = [
+    "BEHIND",
+    "BUSY",
+    "FOREVER",
+    "GCRA",
+    "LIMITER",
+    "RESET",
+    "AbstractBucket",
+    "Algorithm",
+    "Answer",
+    "Ask",
+    "BucketAsyncWrapper",
+    "BucketFactory",
+    "BucketFullException",
+    "BucketStatistics",
+    "Decision",
+    "Duration",
+    "FixedWindow",
+    "InMemoryBucket",
+    "InstantBucket",
+    "LeakyBucket",
+    "Limiter",
+    "LimiterClosed",
+    "LimiterDelayException",
+    "Rate",
+    "RateLimitError",
+    "SlidingWindowCounter",
+    "SlidingWindowLog",
+    "StoreError",
+    "TokenBucket",
+    "WeightTooLarge",
+    "WouldBlock",
+    "create_inmemory_limiter",
+    "init_global_limiter",
+    "validate_rate_list",
+]

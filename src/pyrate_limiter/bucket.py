@@ -146,14 +146,19 @@ class AbstractBucket(ABC):
     async def aclose(self) -> None:
         """Close: whoever waits gets `LimiterClosed`, give-backs are delivered, connections of this loop are closed."""
         self.closed = True
+        self._dismiss(self._closed_error())
+        if room := self._rooms.get(running()):
+            await room.drained()
+        await self._disconnect()
+
+    def _dismiss(self, error: LimiterClosed, owner: object = None) -> None:
+        """Tell all who wait, in any loop, that it is over; or all who wait through one owner."""
         here = running()
         for token, room in list(self._rooms.items()):
             if token is here:
-                room.close(self._closed_error())
-                await room.drained()
+                room.close(error, owner)
             else:
-                loop_of(token).call_soon_threadsafe(partial(room.close, self._closed_error()))
-        await self._disconnect()
+                loop_of(token).call_soon_threadsafe(partial(room.close, error, owner))
 
     async def _disconnect(self) -> None:
         """Close what belongs to the running loop."""

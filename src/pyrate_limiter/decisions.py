@@ -14,6 +14,8 @@ BUSY = -2
 """The wait of an instant decision that could not be made because the lock is held elsewhere: never a refusal."""
 RESET = -FOREVER
 """The cost that forgets everything that is counted for a key."""
+UNNAMED = "".join(("py", "rate"))
+"""The name of calls that give none: this very object, so that a caller's own "pyrate" is told apart from it."""
 
 
 class Ask(NamedTuple):

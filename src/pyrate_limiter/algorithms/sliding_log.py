@@ -67,17 +67,22 @@ class SlidingWindowLog(Algorithm):
 
     def commit(self, state: Log, now: int, cost: int) -> Log:
         total = state[-1] + cost
-        if total - state[_BASE] > self.limit or len(state) > self._longest:
+        if total - state[_BASE] > self.limit:
             self._expire(state, now - self.interval)
         last = state[-2]
-        if state[-1] == state[_BASE]:  # nothing is live
+        if total - cost == state[_BASE]:  # nothing is live
             state[_HEAD] = _RUNS
-            state[_RUNS:] = (now, total)  # time and count in one step: no interrupt can come between the two
+            state[_RUNS:] = (now, total)
         elif now // self._cell == last // self._cell:
-            state[_EARLIER:_RUNS] = (last, cost)
-            state[-2:] = (now, total)
+            # The time before the count: an interrupt in between leaves units that count too long, never too short.
+            state[_EARLIER] = last
+            state[_JOINED] = cost
+            state[-2] = now
+            state[-1] = total
         else:
             state += (now, total)
+            if len(state) > self._longest:
+                self._expire(state, now - self.interval)
         return state
 
     def give_back(self, state: Log, now: int, cost: int, at: int) -> Log:
@@ -97,7 +102,11 @@ class SlidingWindowLog(Algorithm):
         return state
 
     def view(self, state: Log, now: int, refused: int = 0) -> tuple[int, int, int]:
-        used = state[-1] - self._count_at(state, now - self.interval)
+        horizon = now - self.interval
+        if state[state[_HEAD]] > horizon:  # as in `_count_at`, without the call: this is on every caller's way
+            used = state[-1] - state[_BASE]
+        else:
+            used = state[-1] - self._count_at(state, horizon)
         return (self.limit - used, state[-2] + self.interval - now, 0) if used else (self.limit, 0, 0)
 
     def last(self, state: Log) -> int:

@@ -73,9 +73,11 @@ class InMemoryBucket(InstantBucket):
             self._latest = now
             wait = self._probe(state, now, cost)
             if wait:
-                return _tuple(Answer, (wait, now, *self._view(state, now, cost), False))
-            keys.young[key] = state = self._commit(state, now, cost)
-            return _tuple(Answer, (0, now, *self._view(state, now), False))
+                remaining, reset, rate = self._view(state, now, cost)
+            else:
+                keys.young[key] = state = self._commit(state, now, cost)
+                remaining, reset, rate = self._view(state, now)
+            return _tuple(Answer, (wait, now, remaining, reset, rate, False))
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer]:
         with self._lock:

@@ -21,12 +21,14 @@ class Patience(NamedTuple):
         buffer: what is added to each sleep, in microseconds, and does not count against the limit.
         once: whether it gives up when it is refused after a sleep.
         most: how many may wait in this room before it, or None.
+        owner: through whom it waits: that one may dismiss it.
     """
 
     limit: int = FOREVER
     buffer: int = 0
     once: bool = False
     most: int | None = None
+    owner: object = None
 
 
 class Caller:

@@ -113,13 +113,6 @@ class Room:
             raise
         return _told(errand)
 
-    def estimate(self, key: str, cost: int) -> Answer | None:
-        """Return the refusal for somebody who does not wait behind those who do, or None if nobody is known to."""
-        line = self._lines.get(key)
-        if line is None or line.due is None:
-            return None
-        return self._vain(line, line.units, cost, 0, self._loop.time())
-
     def pay(self, ask: Ask) -> None:
         """Give back what a caller got who is gone; the next in line moves up at once."""
         self._store._owe(ask)
@@ -138,15 +131,16 @@ class Room:
         """Whether nobody is here and nothing is under way."""
         return not (self._serving or self._lines or self._errands)
 
-    def close(self, error: BaseException) -> None:
-        """Tell all who wait that it is over."""
+    def close(self, error: BaseException, owner: object = None) -> None:
+        """Tell all who wait that it is over, or all who wait through one owner."""
         for line in list(self._lines.values()):
-            for waiter in list(line):
+            for waiter in [w for w in line if owner is None or w.patience.owner is owner]:
                 self._dismiss(line, waiter)
                 waiter.fail(error)
-        for errand in self._errands:
-            errand.fail(error)
-        self._errands.clear()
+        if owner is None:
+            for errand in self._errands:
+                errand.fail(error)
+            self._errands.clear()
         self._work()
 
     # The callers' side.

@@ -1,0 +1,145 @@
+"""The sync face: decided in place where that can be, otherwise the same coroutines through a portal."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio.from_thread
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from .decisions import UNNAMED, Decision
+from .errors import WouldBlock
+from .waiting import running
+
+if TYPE_CHECKING:
+    from .limiter import Limiter, Slot
+
+T = TypeVar("T")
+
+
+class SyncLimiter:
+    """The calls of a limiter for code without an event loop; they do what those of the limiter do.
+
+    On a thread that runs an event loop, a call that would have to wait raises `WouldBlock`.
+    """
+
+    def __init__(self, limiter: Limiter[Any]) -> None:
+        self._limiter = limiter
+
+    def acquire(self, name: str = UNNAMED, weight: int = 1, *, timeout: float = -1) -> Decision:
+        """Do as `Limiter.acquire` does; this thread sleeps while it waits."""
+        limiter = self._limiter
+        if timeout == -1:
+            answer = limiter._decide_in_place(name, weight)
+            if answer is not None and not answer.wait:
+                return limiter._quick._decision(name, weight, answer)  # type: ignore[union-attr]
+        acquire = partial(limiter.acquire, name, weight, timeout=timeout)
+        return run(acquire, instead="acquire", undo=limiter.refund)
+
+    def take(self, name: str = UNNAMED, weight: int = 1) -> Decision:
+        """Do as `Limiter.take` does."""
+        limiter = self._limiter
+        answer = limiter._decide_in_place(name, weight)
+        if answer is not None:
+            return limiter._quick._decision(name, weight, answer)  # type: ignore[union-attr]
+        return run(partial(limiter.take, name, weight), instead="take", undo=limiter.refund)
+
+    def slot(self, name: str = UNNAMED, weight: int = 1, *, timeout: float = -1) -> Slot:
+        """Return what `Limiter.slot` returns: it serves `with` as well."""
+        return self._limiter.slot(name, weight, timeout=timeout)
+
+    def peek(self, name: str = UNNAMED) -> Decision:
+        """Do as `Limiter.peek` does."""
+        return run(partial(self._limiter.peek, name), instead="peek")
+
+    def refund(self, decision: Decision | str, weight: int = 0, *, at: int = -1) -> None:
+        """Do as `Limiter.refund` does."""
+        run(partial(self._limiter.refund, decision, weight, at=at), instead="refund")
+
+    def reset(self, name: str = UNNAMED) -> None:
+        """Do as `Limiter.reset` does."""
+        run(partial(self._limiter.reset, name), instead="reset")
+
+    def _try_acquire(self, name: str, weight: int, blocking: bool, timeout: float) -> bool:
+        limiter = self._limiter
+        patience = limiter._check(name, weight, blocking, timeout)
+        attempt = partial(limiter._attempt, name, weight, patience)
+        return limiter._as_bool(run(attempt, instead="try_acquire_async", undo=limiter.refund), patience)
+
+
+class Portal:
+    """The event loop that serves the threads without one: one for the process, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._stack: ExitStack | None = None
+        self._portal: BlockingPortal | None = None
+
+    def run(self, function: Callable[[], Coroutine[Any, Any, T]], undo: Callable[[Any], Any] | None) -> T:
+        """Run a coroutine function, and cancel it when this thread is interrupted meanwhile."""
+        portal = self._started()
+        future = portal.start_task_soon(function)
+        try:
+            return future.result()
+        except BaseException:
+            # If the coroutine itself raised, the future is done. If an interrupt came just after it was granted
+            # something, nobody will ever use that.
+            if not future.cancel() and undo is not None and not future.exception():
+                portal.start_task_soon(undo, future.result())
+            raise
+
+    def forget(self) -> None:
+        """Begin anew in a forked child, which has the objects but not the thread."""
+        self.__init__()  # type: ignore[misc]
+
+    def _started(self) -> BlockingPortal:
+        with self._lock:  # two threads that come first together must not make two
+            if self._portal is None:
+                self._stack = ExitStack()
+                self._portal = self._stack.enter_context(start_blocking_portal(name="pyrate_limiter portal"))
+                atexit.register(self._stack.close)
+            return self._portal
+
+
+def run(function: Callable[[], Coroutine[Any, Any, T]], *, instead: str, undo: Callable[[Any], Any] | None = None) -> T:
+    """Run a coroutine function from sync code.
+
+    Args:
+        function: takes no arguments.
+        instead: what to await where this would block an event loop.
+        undo: called with the result if it comes too late to be used.
+
+    Raises:
+        WouldBlock: it has to await something, and this thread runs an event loop.
+    """
+    if running() is not None:
+        return _first_step(function(), instead)
+    try:
+        result: T = anyio.from_thread.run(function)
+    except anyio.NoEventLoopError:
+        return _portal.run(function, undo)
+    return result
+
+
+def _first_step(coroutine: Coroutine[Any, Any, T], instead: str) -> T:
+    """Return what a coroutine returns that finds all it needs in place; close one that begins to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        return finished.value  # type: ignore[no-any-return]
+    coroutine.close()
+    raise WouldBlock(
+        f"this call has to wait, and its thread runs an event loop: write `await limiter.{instead}(...)`, or call it"
+        " in a worker thread"
+    )
+
+
+_portal = Portal()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_portal.forget)
