@@ -36,18 +36,18 @@ class SyncLimiter:
         """Do as `Limiter.acquire` does; this thread sleeps while it waits."""
         limiter = self._limiter
         if timeout == -1:
-            answer = limiter._decide_in_place(name, weight)
-            if answer is not None and not answer.wait:
-                return limiter._quick._decision(name, weight, answer)  # type: ignore[union-attr]
+            in_place = limiter._decide_in_place(name, weight)
+            if in_place:
+                return in_place
         acquire = partial(limiter.acquire, name, weight, timeout=timeout)
         return run(acquire, instead="acquire", undo=limiter.refund)
 
     def take(self, name: str = UNNAMED, weight: int = 1) -> Decision:
         """Do as `Limiter.take` does."""
         limiter = self._limiter
-        answer = limiter._decide_in_place(name, weight)
-        if answer is not None:
-            return limiter._quick._decision(name, weight, answer)  # type: ignore[union-attr]
+        in_place = limiter._decide_in_place(name, weight)
+        if in_place is not None:
+            return in_place
         return run(partial(limiter.take, name, weight), instead="take", undo=limiter.refund)
 
     def slot(self, name: str = UNNAMED, weight: int = 1, *, timeout: float = -1) -> Slot:
@@ -86,13 +86,14 @@ class Portal:
         portal = self._started()
         future = portal.start_task_soon(function)
         try:
-            return future.result()
+            result: T = future.result()
         except BaseException:
             # If the coroutine itself raised, the future is done. If an interrupt came just after it was granted
             # something, nobody will ever use that.
             if not future.cancel() and undo is not None and not future.exception():
                 portal.start_task_soon(undo, future.result())
             raise
+        return result
 
     def forget(self) -> None:
         """Begin anew in a forked child, which has the objects but not the thread."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import anyio
 
 from .algorithms import Algorithm, Rule, SlidingWindowLog, bind
-from .decisions import BUSY, FOREVER, RESET, Answer, Ask, Decision
+from .decisions import FOREVER, RESET, Answer, Ask, Decision
 from .errors import LimiterClosed, LimiterDelayException, WeightTooLarge
 from .rates import Rate, as_rates
 from .waiting import Patience, Room, loop_of, running
@@ -145,11 +145,15 @@ class AbstractBucket(ABC):
 
     async def aclose(self) -> None:
         """Close: whoever waits gets `LimiterClosed`, give-backs are delivered, connections of this loop are closed."""
-        self.closed = True
+        self._shut()
         self._dismiss(self._closed_error())
         if room := self._rooms.get(running()):
             await room.drained()
         await self._disconnect()
+
+    def _shut(self) -> None:
+        """Refuse what comes from now on."""
+        self.closed = True
 
     def _dismiss(self, error: LimiterClosed, owner: object = None) -> None:
         """Tell all who wait, in any loop, that it is over; or all who wait through one owner."""
@@ -258,8 +262,8 @@ class InstantBucket(AbstractBucket):
         """Decide one ask by the same rule and return its wait, or `BUSY`."""
 
     @abstractmethod
-    def _decide(self, key: str, cost: int) -> Answer:
-        """Decide one ask by the same rule; the wait is `BUSY` if the lock is held elsewhere."""
+    def _decide(self, key: str, cost: int, name: str) -> Decision | None:
+        """Decide one ask by the same rule and return the decision for `name`; None if the lock is held elsewhere."""
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         pause = 0.00005
@@ -272,8 +276,8 @@ class InstantBucket(AbstractBucket):
         self._require_open()
         if self._rooms and (room := self._rooms.get(running())) and key in room:
             return None
-        answer = self._decide(key, cost)
-        return None if answer.wait == BUSY else answer
+        answers = self._step((Ask(key, cost),))
+        return answers[0] if answers else None
 
     async def _run(self, ask: Ask) -> Answer:
         self._require_open()

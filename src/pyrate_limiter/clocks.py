@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import TypeAlias
 
 Clock: TypeAlias = Callable[[], int]
@@ -15,7 +16,7 @@ logger = logging.getLogger("pyrate_limiter")
 
 def monotonic() -> int:
     """Return the host's monotonic clock: it never steps, and means nothing to another host."""
-    return time.monotonic_ns() // 1000
+    return monotonic_ns() // 1000
 
 
 def wall() -> int:

@@ -8,11 +8,12 @@ from threading import Lock
 from ..algorithms import Algorithm, SlidingWindowLog, decide
 from ..bucket import BucketStatistics, InstantBucket, valid_key
 from ..clocks import Clock, monotonic
-from ..decisions import Answer, Ask
+from ..decisions import Answer, Ask, Decision
 from ..rates import Rate, require_positive
 from .keys import Keys
 
 _tuple = tuple.__new__
+_NEVER = 1 << 62
 
 
 class InMemoryBucket(InstantBucket):
@@ -48,49 +49,54 @@ class InMemoryBucket(InstantBucket):
         with self._lock:
             now = self._clock()
             keys = self._keys
-            if now >= keys.sweep_at:
-                keys.now = now
-                keys.sweep()
             state = keys.young.get(key)
-            if state is None or now < self._latest:
-                return self._decide_one(key, cost, now).wait
+            if state is None or not self._latest <= now < keys.sweep_at:
+                return self._the_long_way(key, cost, now).wait
             self._latest = now
             wait = self._probe(state, now, cost)
             if not wait:
                 keys.young[key] = self._commit(state, now, cost)
             return wait
 
-    def _decide(self, key: str, cost: int) -> Answer:
+    def _decide(self, key: str, cost: int, name: str) -> Decision:
         with self._lock:
             now = self._clock()
             keys = self._keys
-            if now >= keys.sweep_at:
-                keys.now = now
-                keys.sweep()
             state = keys.young.get(key)
-            if state is None or now < self._latest:
-                return self._decide_one(key, cost, now)
+            if state is None or not self._latest <= now < keys.sweep_at:
+                return self._decision(name, cost, self._the_long_way(key, cost, now))
             self._latest = now
             wait = self._probe(state, now, cost)
-            if wait:
-                remaining, reset, rate = self._view(state, now, cost)
-            else:
+            if not wait:
                 keys.young[key] = state = self._commit(state, now, cost)
-                remaining, reset, rate = self._view(state, now)
-            return _tuple(Answer, (wait, now, remaining, reset, rate, False))
+                remaining, reset, index = self._view(state, now)
+            else:
+                remaining, reset, index = self._view(state, now, cost)
+        rate = self.rates[index]
+        return _tuple(
+            Decision,
+            (not wait, name, cost, now, wait / 1e6, reset / 1e6, remaining, rate.limit, rate, 0.0, False),
+        )
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer]:
         with self._lock:
             return self._decide_all(asks, self._clock())
 
-    def _decide_one(self, key: str, cost: int, now: int) -> Answer:
-        """Decide what the short way could not: a key that is new, or a clock that went back."""
+    def _the_long_way(self, key: str, cost: int, now: int) -> Answer:
+        """Decide for a key that is new, after a clock went back, when idle keys are to be looked for, or not at all."""
+        self._require_open()
         return self._decide_all((Ask(valid_key(key), cost),), now)[0]
 
     def _decide_all(self, asks: Sequence[Ask], now: int) -> list[Answer]:
         self._latest = max(self._latest, now)
         self._keys.now = now
+        if now >= self._keys.sweep_at:
+            self._keys.sweep()
         return decide(self.rule, self._keys, asks, now)
+
+    def _shut(self) -> None:
+        super()._shut()
+        self._latest = _NEVER  # no moment is after it, so every call goes the long way and finds the bucket closed
 
     def statistics(self) -> BucketStatistics:
         _, waiting, owed = super().statistics()

@@ -13,7 +13,7 @@ from ..blocking import SyncLimiter, run
 from ..bucket import NOT_AT_ALL, AbstractBucket, InstantBucket, as_patience, valid_weight
 from ..buckets.memory import InMemoryBucket
 from ..clocks import Clock
-from ..decisions import BUSY, FOREVER, UNNAMED, Answer, Decision
+from ..decisions import BUSY, FOREVER, UNNAMED, Decision
 from ..errors import BucketFullException, LimiterClosed, LimiterDelayException, RateLimitError, WeightTooLarge
 from ..rates import MICROSECONDS, Rate
 from ..routing import BucketAsyncWrapper, BucketFactory
@@ -225,9 +225,9 @@ class Limiter(Generic[Result_co]):
             StoreError: the store could not decide.
         """
         if timeout == -1:
-            answer = self._decide_in_place(name, weight)
-            if answer is not None and not answer.wait:
-                return self._quick._decision(name, weight, answer)  # type: ignore[union-attr]
+            in_place = self._decide_in_place(name, weight)
+            if in_place is not None and in_place.allowed:
+                return in_place
         patience = self._check(name, weight, True, timeout)
         decision = await self._request(name, weight, patience)
         if not decision:
@@ -245,9 +245,9 @@ class Limiter(Generic[Result_co]):
             LimiterClosed: the limiter is closed.
             StoreError: the store could not decide.
         """
-        answer = self._decide_in_place(name, weight)
-        if answer is not None:
-            return self._quick._decision(name, weight, answer)  # type: ignore[union-attr]
+        in_place = self._decide_in_place(name, weight)
+        if in_place is not None:
+            return in_place
         return await self._request(name, weight, NOT_AT_ALL)
 
     def slot(self, name: str = UNNAMED, weight: int = 1, *, timeout: float = -1) -> Slot:
@@ -360,15 +360,14 @@ class Limiter(Generic[Result_co]):
             return quick._take("", weight)
         return BUSY if name is UNNAMED else quick._take(name, weight)
 
-    def _decide_in_place(self, name: str, weight: int) -> Answer | None:
-        """Return the answer, or None if it cannot be had in place."""
+    def _decide_in_place(self, name: str, weight: int) -> Decision | None:
+        """Return the decision, or None if it cannot be had in place."""
         quick = self._quick
         if quick is None or quick._rooms or weight.__class__ is not int or not 0 < weight <= quick.capacity:
             return None
-        if self._keyed and name is UNNAMED:
-            return None
-        answer = quick._decide(name if self._keyed else "", weight)
-        return None if answer.wait == BUSY else answer
+        if not self._keyed:
+            return quick._decide("", weight, name)
+        return None if name is UNNAMED else quick._decide(name, weight, name)
 
     # The long way.
 
