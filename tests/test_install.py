@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has the wheel and, copied from here so that no network is needed, what its metadata require."""
     home = tmp_path_factory.mktemp("alone")
-    venv.create(home)
+    venv.create(home, symlinks=True)
     (site,) = home.glob("lib/python*/site-packages")
     zipfile.ZipFile(wheel).extractall(site)
     (metadata,) = site.glob("*.dist-info")

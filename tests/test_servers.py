@@ -23,6 +23,15 @@ from .servers import PostgresServer, RedisCluster, RedisServer, ServerFailed, Se
 
 PROMPT = 20
 """Seconds that nothing here comes near to."""
+OWNER = """
+import signal
+from tests.servers import RedisServer
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
+with RedisServer() as server:
+    print(server.pid, flush=True)
+    input()
+"""
 
 
 @pytest.fixture(params=[pytest.param(("asyncio", {}), id="asyncio")])
@@ -130,9 +139,8 @@ def test_leaving_the_block_leaves_nothing_behind(kind: type[RedisServer | Postgr
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_server_does_not_outlive_the_process_that_started_it(how: signal.Signals):
-    code = "from tests.servers import RedisServer\nwith RedisServer() as s: print(s.pid, flush=True); input()"
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", OWNER],
         cwd=Path(__file__).parents[1],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
