@@ -32,7 +32,7 @@ import redis
 HOST = "127.0.0.1"
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 """Where distributions keep what is not on PATH."""
-_KEEPER = 'read -r line; kill -9 "$1" 2>/dev/null'
+_KEEPER = 'read -r line; kill -9 "$1" 2>/dev/null; rm -rf "$2"'
 """Waits for the end of its input, which comes when the process that holds the other end is gone."""
 
 
@@ -54,14 +54,13 @@ class Server(ABC):
     """Seconds: many times what it takes."""
     farewell: ClassVar[signal.Signals] = signal.SIGTERM
     """What asks it to end at once, in good order, whoever is connected."""
+    runs_as_root: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.port = free_port()
-        self._account = unprivileged() if self.needs_account else {}
+        self._account = {} if self.runs_as_root else unprivileged()
+        self._process: subprocess.Popen[bytes] | None = None
         self._closing = ExitStack()
-
-    needs_account: ClassVar[bool] = False
-    """Whether it refuses to run as root."""
 
     @property
     @abstractmethod
@@ -82,7 +81,12 @@ class Server(ABC):
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        """The process that was started last.
+
+        Raises:
+            RuntimeError: it was never started.
+        """
+        return self._started().pid
 
     def __enter__(self) -> Self:
         with self._closing:
@@ -111,23 +115,25 @@ class Server(ABC):
                 **self._account,
             )
         self._keeper = subprocess.Popen(
-            ["sh", "-c", _KEEPER, "keeper", str(self.pid)], stdin=subprocess.PIPE, start_new_session=True
+            ["sh", "-c", _KEEPER, "keeper", str(self.pid), str(self.folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
         wait_until(self._is_up, self.ready_within, lambda: ServerFailed(f"{self.url}: {log.read_text()[-2000:]}"))
 
     def stop(self) -> None:
         """Let it end in good order, also when it is paused or has ended already."""
-        if self._is_running():
-            self.resume()
+        self.resume()
+        if self._process:
             self._process.send_signal(self.farewell)
-        self._reap()
+            self._reap(self._process)
 
     def kill(self) -> None:
         """End it as a crash would."""
         for process in self._family():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._reap()
+        self._reap(self._started())
 
     def restart(self) -> None:
         """Stop and start it, on the same port. What it keeps in memory only is gone."""
@@ -150,29 +156,29 @@ class Server(ABC):
         try:
             self.start()
         except ServerFailed:  # somebody else took the port in the meantime, or it cannot be helped
-            self._reap()
+            self.stop()
             self.port = free_port()
             self.start()
 
     def _is_up(self) -> bool:
-        if self._process.poll() is not None:
+        if self._started().poll() is not None:
             raise ServerFailed(f"{self._command()[0]} ended: {(self.folder / 'log').read_text()[-2000:]}")
         return self._answers()
 
-    def _is_running(self) -> bool:
-        return hasattr(self, "_process") and self._process.poll() is None
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("the server was never started: use it in a with block")
+        return self._process
 
     def _family(self) -> list[psutil.Process]:
-        if not self._is_running():
+        if self._process is None or self._process.poll() is not None:
             return []
-        parent = psutil.Process(self.pid)
+        parent = psutil.Process(self._process.pid)
         return [parent, *parent.children(recursive=True)]
 
-    def _reap(self) -> None:
-        if not hasattr(self, "_process"):
-            return
+    def _reap(self, process: subprocess.Popen[bytes]) -> None:
         try:
-            self._process.wait(10)
+            process.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
         self._keeper.kill()
@@ -253,7 +259,7 @@ class PostgresServer(Server):
     """A PostgreSQL server that trusts whoever comes by loopback, and does not wait for the disk."""
 
     farewell = signal.SIGINT
-    needs_account = True
+    runs_as_root = False
 
     def __init__(self) -> None:
         super().__init__()
