@@ -250,10 +250,10 @@ class Room:
     # The courier.
 
     def _work(self) -> None:
-        """See to it that the courier knows of what there is to do."""
+        """See to it that the courier knows of what there is to do, or that there is nothing left."""
         urgent = self._ready or self._errands or self._store._owed
         if self._serving:
-            if urgent:
+            if urgent or not self._lines:
                 self._bell.come()
         elif urgent or self._lines:
             self._serving = True
