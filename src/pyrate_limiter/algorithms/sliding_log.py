@@ -134,9 +134,7 @@ class SlidingWindowLog(Algorithm):
         try:
             values = unpack(f"<{len(data) // 8}q", data)
         except error:
-            raise ValueError(
-                f"a log of {len(data)} bytes is not whole: the state was not written by this version"
-            ) from None
+            raise ValueError(f"{len(data)} bytes are no log: they are not whole numbers of 8 bytes") from None
         if len(values) < 4 or len(values) % 2:
             raise ValueError(f"a log has a header and runs of two numbers, not {len(values)} numbers")
         return [0, _RUNS, *values]
