@@ -313,6 +313,14 @@ def test_the_reset_is_the_moment_from_which_a_key_is_as_new(algorithm: type[Algo
         assert answer.reset == 0 or rule.view(key.state, key.now + answer.reset - 1)[0] < rule.capacity
 
 
+def serve(key: Key, weight: int) -> None:
+    """Wait as long as told, and take."""
+    wait = key.ask(weight).wait
+    if wait:
+        key.now += wait
+        assert not key.ask(weight).wait
+
+
 @each
 @given(data=st.data())
 def test_a_line_is_served_between_its_soonest_and_its_latest(algorithm: type[Algorithm], data: st.DataObject) -> None:
@@ -325,10 +333,28 @@ def test_a_line_is_served_between_its_soonest_and_its_latest(algorithm: type[Alg
         head = key.ask(line[0])
     due, heaviest = key.now + head.wait, max(line)
     for weight, ahead in zip(line, accumulate(line, initial=0), strict=False):
-        wait = key.ask(weight).wait
-        if wait:
-            key.now += wait
-            key.ask(weight)
+        serve(key, weight)
         soonest = rule.soonest(ahead, weight, line[0], head.rate)
         latest = rule.latest(ahead, weight, line[0], heaviest)
         assert due + soonest <= key.now <= due + latest
+
+
+def test_a_refund_forgets_nothing_that_a_clock_a_little_behind_still_counts() -> None:
+    key = LiveKey(bind(SlidingWindowLog, [Rate(2, 1000)]), 0)
+    assert not key.ask(1).wait
+    key.now = 900_000
+    refunded = key.ask(1)
+    key.now = 1_000_000
+    key.ask(-1, at=refunded.at)
+    key.now = 950_000
+    assert key.ask(2).wait == 50_000
+
+
+def test_a_burst_that_drains_within_a_microsecond_has_a_latest_too() -> None:
+    rule = GCRA(Rate(100_000, 1, burst=3))
+    key = LiveKey(rule, 0)
+    while not (head := key.ask(2).wait):
+        pass
+    for _ in range(21):
+        serve(key, 2)
+    assert key.now <= head + rule.latest(40, 2, 2, 2)

@@ -86,7 +86,7 @@ class SlidingWindowLog(Algorithm):
         return state
 
     def give_back(self, state: Log, now: int, cost: int, at: int) -> Log:
-        self._expire(state, max(now, state[-2]) - self.interval)
+        self._expire(state, state[-2] - self.interval)  # not by `now`: no stamp says yet that it was reached
         run = self._run_of(state, at)
         if run < 0:
             return state
