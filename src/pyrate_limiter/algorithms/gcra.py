@@ -46,9 +46,9 @@ class GCRA(Algorithm):
         return (ahead + own - head) * self._p // self._q
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
-        # A request of the whole burst starts on a whole microsecond, and the fraction is lost.
-        behind = ahead + own - head
-        return -(-behind * self._p // self._q) + behind // self.capacity + 1
+        # A request so heavy that it has to wait for an empty bucket starts on a whole microsecond: less than one is lost.
+        behind, emptying = ahead + own - head, max(1, (self._full - self._q) // self._p + 1)
+        return -(-behind * self._p // self._q) + behind // emptying + 1
 
     def probe(self, state: int, now: int, cost: int) -> int:
         over = (state >> _STAMP) + cost * self._p - self._full - now * self._q
