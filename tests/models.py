@@ -20,9 +20,7 @@ from pyrate_limiter.algorithms import (
     SlidingWindowCounter,
     SlidingWindowLog,
     TokenBucket,
-    decide,
 )
-from pyrate_limiter.decisions import Answer, Ask
 from pyrate_limiter.rates import Rate
 
 
@@ -92,56 +90,6 @@ def at_most_holds(rule: Rule, grants: Sequence[Grant]) -> bool:
             if units > rule.at_most(grant.at - start.at + 1):
                 return False
     return True
-
-
-class Key:
-    """One key in a store that keeps, packed, what `decide` sets and nothing else; its clock is set by hand."""
-
-    def __init__(self, rule: Rule, now: int) -> None:
-        self.rule, self.now = rule, now
-        self.saved: dict[str, bytes] = {}
-
-    def get(self, key: str) -> object | None:
-        return self.rule.unpack(self.saved[key]) if key in self.saved else None
-
-    def __setitem__(self, key: str, state: object) -> None:
-        self.saved[key] = self.rule.pack(state)
-
-    def copy(self) -> Key:
-        other = Key(self.rule, self.now)
-        other.saved = dict(self.saved)
-        return other
-
-    @property
-    def state(self) -> object:
-        return self.get("key") if self.saved else self.rule.fresh()
-
-    def ask(self, cost: int, at: int = -1) -> Answer:
-        [answer] = decide(self.rule, self, [Ask("key", cost, at=at)], self.now)
-        return answer
-
-
-class LiveKey(Key):
-    """The same with the state kept as it is, as memory does."""
-
-    def __init__(self, rule: Rule, now: int) -> None:
-        super().__init__(rule, now)
-        self.live: dict[str, object] = {}
-
-    def get(self, key: str) -> object | None:
-        return self.live.get(key)
-
-    def __setitem__(self, key: str, state: object) -> None:
-        self.live[key] = state
-
-    def copy(self) -> Key:
-        other = LiveKey(self.rule, self.now)
-        other.live = {key: self.rule.unpack(self.rule.pack(state)) for key, state in self.live.items()}
-        return other
-
-    @property
-    def state(self) -> object:
-        return self.live.get("key", self.rule.fresh())
 
 
 def _tat(rate: Rate, grants: Sequence[Grant]) -> tuple[Fraction, Fraction]:

@@ -2,57 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from models import Grant, Key, LiveKey, admits, at_most_holds
-from strategies import DUE, EARLY, Plan, Step, intervals, limits, plans, rules, steps, weights
+from keys import Key, LiveKey, answers_of, each, give_back_some, grants_of, parts, play
+from models import Grant, admits, at_most_holds
+from strategies import Step, plans, rules, steps, weights
 
-from pyrate_limiter.algorithms import (
-    GCRA,
-    Algorithm,
-    FixedWindow,
-    LeakyBucket,
-    Rule,
-    Several,
-    SlidingWindowCounter,
-    SlidingWindowLog,
-    TokenBucket,
-    bind,
-)
-from pyrate_limiter.decisions import Answer
+from pyrate_limiter.algorithms import GCRA, Algorithm, Rule, Several, SlidingWindowLog
 from pyrate_limiter.rates import Rate
-
-ALGORITHMS = [SlidingWindowLog, GCRA, LeakyBucket, FixedWindow, SlidingWindowCounter]
-SECOND = 1_000_000
-
-each = pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm.__name__)
-
-
-def pass_time(lapse: int, due: int, *keys: Key) -> None:
-    for key in keys:
-        key.now += {DUE: due, EARLY: max(0, due - 1)}.get(lapse, lapse)
-
-
-def play(key: Key, script: list[Step]) -> Iterator[tuple[Step, Answer]]:
-    """Run a script on a key, step by step."""
-    due = 0
-    for step in script:
-        pass_time(step.lapse, due, key)
-        answer = key.ask(step.weight)
-        due = answer.wait
-        yield step, answer
-
-
-def grants_of(key: Key, script: list[Step]) -> list[Grant]:
-    return [Grant(answer.at, step.weight) for step, answer in play(key, script) if not answer.wait]
-
-
-def answers_of(key: Key, script: list[Step]) -> list[Answer]:
-    return [answer for _, answer in play(key, script)]
 
 
 @each
@@ -151,88 +110,9 @@ def test_a_late_refund_never_gives_too_much(algorithm: type[Algorithm], data: st
             give_back_some(key, grants, data)
 
 
-def give_back_some(key: Key, grants: list[Grant], data: st.DataObject) -> None:
-    """Give back one of the grants, or a part of it, to the key and to the model."""
-    at, cost = grants.pop(data.draw(st.integers(0, len(grants) - 1)))
-    back = data.draw(st.just(cost) | st.integers(1, cost))
-    key.ask(-back, at=at)
-    if back < cost:
-        grants.append(Grant(at, cost - back))
-        grants.sort()
-
-
 def late_by(rule: Rule) -> int:
     """Return the width of a log's widest cell, in microseconds."""
     return max([rate.interval for rate in rule.rates if rate.limit > 1000], default=1)
-
-
-@each
-@given(data=st.data())
-def test_a_clock_that_goes_back_a_little_is_held(algorithm: type[Algorithm], data: st.DataObject) -> None:
-    rule, start, script = data.draw(plans(algorithm))
-    key, grants, last = LiveKey(rule, start + SECOND), [], 0
-    for step, answer in play(key, script):
-        assert answer.at == max(key.now, last)
-        if not answer.wait:
-            grants.append(Grant(answer.at, step.weight))
-        last = rule.last(key.state)
-        assert last <= answer.at
-        if data.draw(st.integers(0, 2)) == 0:
-            if data.draw(st.booleans()) and grants:
-                give_back_some(key, grants, data)
-            last = rule.last(key.state)
-            back = data.draw(st.integers(0, 2000) | st.integers(0, SECOND - 1))
-            key.now = max(key.now - back, last - SECOND + 1, 0)
-    assert at_most_holds(rule, sorted(grants))
-
-
-@each
-@given(data=st.data())
-def test_a_clock_set_back_locks_nobody_out_and_gives_one_window_more(
-    algorithm: type[Algorithm], data: st.DataObject
-) -> None:
-    rule, start, script = data.draw(plans(algorithm))
-    key, since = LiveKey(rule, start + 3600 * SECOND), []
-    for step, answer in play(key, script):
-        if not answer.wait:
-            since.append(Grant(answer.at, step.weight))
-        if rule.last(key.state) > 2 * SECOND and data.draw(st.integers(0, 4)) == 0:
-            assert at_most_holds(rule, since)
-            since = []
-            set_back(key, data.draw(st.integers(SECOND, rule.last(key.state))), data.draw(weights(rule.capacity)))
-    assert at_most_holds(rule, since)
-
-
-def set_back(key: Key, step: int, weight: int) -> None:
-    """Set the clock back from the last stamp, and look how long that locks the key."""
-    rule = key.rule
-    key.now = rule.last(key.state) - step
-    key.ask(0)
-    assert 0 <= rule.last(key.state) <= key.now or not admitted_before(key)
-    told = key.copy().ask(weight)
-    assert told.at == key.now
-    assert told.wait <= longest_lock(rule)
-    later = key.copy()
-    later.now += told.wait
-    assert later.ask(weight).wait == 0
-
-
-def admitted_before(key: Key) -> bool:
-    return bool(key.rule.idle_at(key.state))
-
-
-def longest_lock(rule: Rule) -> int:
-    """Return the longest wait that is no lock-out: an interval or a burst; two for the counter, as on any other day."""
-    intervals = 2 if any(isinstance(one, SlidingWindowCounter) for one in parts(rule)) else 1
-    bursts = [-(-one.capacity * one.interval // one.limit) for one in parts(rule)]
-    return max(intervals * max(one.interval for one in parts(rule)), *bursts)
-
-
-def parts(rule: Rule) -> tuple[Algorithm, ...]:
-    if isinstance(rule, Several):
-        return rule.rules
-    assert isinstance(rule, Algorithm)
-    return (rule,)
 
 
 @each
@@ -337,17 +217,6 @@ def test_a_line_is_served_between_its_soonest_and_its_latest(algorithm: type[Alg
         soonest = rule.soonest(ahead, weight, line[0], head.rate)
         latest = rule.latest(ahead, weight, line[0], heaviest)
         assert due + soonest <= key.now <= due + latest
-
-
-def test_a_refund_forgets_nothing_that_a_clock_a_little_behind_still_counts() -> None:
-    key = LiveKey(bind(SlidingWindowLog, [Rate(2, 1000)]), 0)
-    assert not key.ask(1).wait
-    key.now = 900_000
-    refunded = key.ask(1)
-    key.now = 1_000_000
-    key.ask(-1, at=refunded.at)
-    key.now = 950_000
-    assert key.ask(2).wait == 50_000
 
 
 def test_a_burst_that_drains_within_a_microsecond_has_a_latest_too() -> None:

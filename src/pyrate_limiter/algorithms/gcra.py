@@ -46,7 +46,7 @@ class GCRA(Algorithm):
         return (ahead + own - head) * self._p // self._q
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
-        # A request so heavy that it has to wait for an empty bucket starts on a whole microsecond: less than one is lost.
+        # What is so heavy that it waits for an empty bucket starts on a whole microsecond: the fraction is lost.
         behind, emptying = ahead + own - head, max(1, (self._full - self._q) // self._p + 1)
         return -(-behind * self._p // self._q) + behind // emptying + 1
 

@@ -1,0 +1,83 @@
+"""What holds when a clock is set back: by less than a second, and by more."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from keys import SECOND, Key, LiveKey, each, give_back_some, parts, play
+from models import Grant, at_most_holds
+from strategies import plans, weights
+
+from pyrate_limiter.algorithms import Algorithm, Rule, SlidingWindowCounter, SlidingWindowLog, bind
+from pyrate_limiter.rates import Rate
+
+
+@each
+@given(data=st.data())
+def test_a_clock_that_goes_back_a_little_is_held(algorithm: type[Algorithm], data: st.DataObject) -> None:
+    rule, start, script = data.draw(plans(algorithm))
+    key, grants, last = LiveKey(rule, start + SECOND), [], 0
+    for step, answer in play(key, script):
+        assert answer.at == max(key.now, last)
+        if not answer.wait:
+            grants.append(Grant(answer.at, step.weight))
+        last = rule.last(key.state)
+        assert last <= answer.at
+        if data.draw(st.integers(0, 2)) == 0:
+            if data.draw(st.booleans()) and grants:
+                give_back_some(key, grants, data)
+            last = rule.last(key.state)
+            back = data.draw(st.integers(0, 2000) | st.integers(0, SECOND - 1))
+            key.now = max(key.now - back, last - SECOND + 1, 0)
+    assert at_most_holds(rule, sorted(grants))
+
+
+@each
+@given(data=st.data())
+def test_a_clock_set_back_locks_nobody_out_and_gives_one_window_more(
+    algorithm: type[Algorithm], data: st.DataObject
+) -> None:
+    rule, start, script = data.draw(plans(algorithm))
+    key, since = Key(rule, start + 3600 * SECOND), []
+    for step, answer in play(key, script):
+        if not answer.wait:
+            since.append(Grant(answer.at, step.weight))
+        if rule.last(key.state) > 2 * SECOND and data.draw(st.integers(0, 4)) == 0:
+            assert at_most_holds(rule, since)
+            since = []
+            set_back(key, data.draw(st.integers(SECOND, rule.last(key.state))), data.draw(weights(rule.capacity)))
+    assert at_most_holds(rule, since)
+
+
+def set_back(key: Key, step: int, weight: int) -> None:
+    """Set the clock back from the last stamp, and look how long that locks the key, if all that is asked is refused."""
+    rule = key.rule
+    key.now = rule.last(key.state) - step
+    key.ask(rule.capacity if rule.probe(rule.rebase(key.state, key.now), key.now, rule.capacity) else 0)
+    assert rule.last(key.state) <= key.now
+    told = key.copy().ask(weight)
+    assert told.at == key.now
+    assert told.wait <= longest_lock(rule)
+    later = key.copy()
+    later.now += told.wait
+    assert later.ask(weight).wait == 0
+
+
+def longest_lock(rule: Rule) -> int:
+    """Return the longest wait that is no lock-out: an interval or a burst; two for the counter, as on any other day."""
+    intervals = 2 if any(isinstance(one, SlidingWindowCounter) for one in parts(rule)) else 1
+    bursts = [-(-one.capacity * one.interval // one.limit) for one in parts(rule)]
+    return max(intervals * max(one.interval for one in parts(rule)), *bursts)
+
+
+def test_a_refund_forgets_nothing_that_a_clock_a_little_behind_still_counts() -> None:
+    key = LiveKey(bind(SlidingWindowLog, [Rate(2, 1000)]), 0)
+    assert not key.ask(1).wait
+    key.now = 900_000
+    refunded = key.ask(1)
+    key.now = 1_000_000
+    key.ask(-1, at=refunded.at)
+    key.now = 950_000
+    assert key.ask(2).wait == 50_000
+
+
