@@ -116,5 +116,3 @@ def parts(rule: Rule) -> tuple[Algorithm, ...]:
         return rule.rules
     assert isinstance(rule, Algorithm)
     return (rule,)
-
-

@@ -79,5 +79,3 @@ def test_a_refund_forgets_nothing_that_a_clock_a_little_behind_still_counts() ->
     key.ask(-1, at=refunded.at)
     key.now = 950_000
     assert key.ask(2).wait == 50_000
-
-
