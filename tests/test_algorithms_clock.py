@@ -45,8 +45,17 @@ def test_a_clock_set_back_locks_nobody_out_and_gives_one_window_more(
         if rule.last(key.state) > 2 * SECOND and data.draw(st.integers(0, 4)) == 0:
             assert at_most_holds(rule, since)
             since = []
-            set_back(key, data.draw(st.integers(SECOND, rule.last(key.state))), data.draw(weights(rule.capacity)))
+            set_back(key, data.draw(steps_back(key)), data.draw(weights(rule.capacity)))
+        elif data.draw(st.integers(0, 9)) == 0:
+            key.now += 400 * 86_400 * SECOND
     assert at_most_holds(rule, since)
+
+
+def steps_back(key: Key) -> st.SearchStrategy[int]:
+    """Draw how far the clock goes back behind the last stamp: a second, a few intervals, all the way."""
+    last, interval = key.rule.last(key.state), max(one.interval for one in parts(key.rule))
+    few = st.integers(SECOND, min(last, SECOND + 3 * interval))
+    return st.just(SECOND) | few | st.integers(SECOND, last)
 
 
 def set_back(key: Key, step: int, weight: int) -> None:

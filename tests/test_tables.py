@@ -346,6 +346,26 @@ def test_what_is_given_back_fits_again(
     assert key.ask(-back[0], at=START + micro(back[1])).remaining == fits
 
 
+def test_gcra_gives_its_last_grant_back_whole_also_after_an_older_one() -> None:
+    key = LiveKey(GCRA(Rate(4, 1000)), START)
+    assert not key.ask(3).wait
+    key.now += micro(250)
+    assert not key.ask(2).wait
+    assert key.ask(-3, at=START).remaining == 2
+    assert key.ask(-2, at=START + micro(250)).remaining == 4
+
+
+@pytest.mark.parametrize("limit", [1000, 1_000_000])
+def test_a_log_stays_short_whatever_its_limit(limit: int) -> None:
+    """About a thousand runs of two numbers, packed; twice as many before they are let go."""
+    key = LiveKey(SlidingWindowLog(Rate(limit, 1000)), START)
+    for _ in range(3500):
+        key.now += 1000
+        assert not key.ask(1).wait
+        assert len(key.rule.pack(key.state)) <= 16 * 1004
+        assert len(key.live["key"]) <= 2 * 2 * 1004  # type: ignore[arg-type]
+
+
 def test_a_burst_belongs_to_algorithms_that_have_one() -> None:
     for algorithm in (GCRA, TokenBucket, LeakyBucket):
         assert algorithm(Rate(2, 1000, burst=5)).capacity == 5
