@@ -355,6 +355,15 @@ def test_gcra_gives_its_last_grant_back_whole_also_after_an_older_one() -> None:
     assert key.ask(-2, at=START + micro(250)).remaining == 4
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "size"), [(GCRA, 16), (LeakyBucket, 16), (FixedWindow, 16), (SlidingWindowCounter, 24)]
+)
+def test_a_packed_state_is_small_whatever_the_limit(algorithm: type[Algorithm], size: int) -> None:
+    key = LiveKey(algorithm(Rate(4999, 1009)), START)
+    assert not key.ask(4999).wait
+    assert len(key.rule.pack(key.state)) == size
+
+
 @pytest.mark.parametrize("limit", [1000, 1_000_000])
 def test_a_log_stays_short_whatever_its_limit(limit: int) -> None:
     """About a thousand runs of two numbers, packed; twice as many before they are let go."""

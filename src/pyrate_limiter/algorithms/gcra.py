@@ -21,7 +21,7 @@ _LAST = (1 << _STAMP) - 1
 
 
 class GCRA(Algorithm):
-    """Units leave at an even pace, after a burst: a key of 12 bytes or so, whatever the limit.
+    """Units leave at an even pace, after a burst: a key of 16 bytes or so, whatever the limit.
 
     `Rate.burst` (the limit if not given) is the most at once; then one unit fits every interval / limit.
     """
@@ -92,7 +92,7 @@ class TokenBucket(GCRA):
 class LeakyBucket(GCRA):
     """Paced: whatever was granted drains at limit / interval before anything else is granted.
 
-    One request of up to `burst` units (the limit if not given) leaves at once when the bucket is empty; the next
+    This is the leaky bucket used as a queue. One request of up to `burst` units (the limit if not given) leaves at once when the bucket is empty; the next
     one after the time that those units take. So units never come in bursts of several requests.
     """
 

@@ -73,7 +73,10 @@ class Rule(ABC):
 
     @abstractmethod
     def give_back(self, state: State, now: int, cost: int, at: int) -> State:
-        """Uncount up to `cost` units stamped `at`, at most what is still counted of them, and return the state."""
+        """Uncount up to `cost` units stamped `at`, at most what is still counted of them, and return the state.
+
+        Nothing is fitted into the room that the units left: what was granted since then stays as it was granted.
+        """
 
     @abstractmethod
     def view(self, state: State, now: int, refused: int = 0) -> tuple[int, int, int]:
@@ -112,6 +115,11 @@ class Rule(ABC):
 
 class Algorithm(Rule):
     """A rule for a single rate: the base of the algorithms.
+
+    Attributes:
+        bursts: whether the burst of a rate means anything to it.
+        limit: the rate's units.
+        interval: the rate's interval, in microseconds.
 
     Raises:
         ValueError: the rate has a burst and the algorithm has none.
