@@ -92,8 +92,9 @@ class TokenBucket(GCRA):
 class LeakyBucket(GCRA):
     """Paced: whatever was granted drains at limit / interval before anything else is granted.
 
-    This is the leaky bucket used as a queue. One request of up to `burst` units (the limit if not given) leaves at once when the bucket is empty; the next
-    one after the time that those units take. So units never come in bursts of several requests.
+    This is the leaky bucket used as a queue. One request of up to `burst` units (the limit if not given) leaves at
+    once when the bucket is empty; the next one after the time that those units take, on the first whole microsecond.
+    So units never come in bursts of several requests.
     """
 
     def probe(self, state: int, now: int, cost: int) -> int:
