@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from hypothesis import given
 from hypothesis import strategies as st
-from keys import Key, LiveKey, answers_of, each, give_back_some, grants_of, parts, play
+from keys import SECOND, Key, LiveKey, answers_of, each, give_back_some, grants_of, parts, play
 from models import Grant, admits, at_most_holds
 from strategies import Step, plans, rules, steps, weights
 
@@ -128,6 +128,8 @@ def test_a_packed_state_is_the_same_state(algorithm: type[Algorithm], data: st.D
         if grants and data.draw(st.integers(0, 4)) == 0:
             at, cost = grants.pop(data.draw(st.integers(0, len(grants) - 1)))
             assert packed.ask(-cost, at=at) == kept.ask(-cost, at=at)
+        if rule.last(kept.state) > 2 * SECOND and data.draw(st.integers(0, 9)) == 0:
+            kept.now = rule.last(kept.state) - data.draw(st.integers(SECOND, 2 * SECOND))
         data_of = rule.pack(kept.state)
         assert rule.pack(rule.unpack(data_of)) == data_of
         assert rule.idle_at(rule.unpack(data_of)) == rule.idle_at(kept.state)

@@ -79,6 +79,21 @@ def longest_lock(rule: Rule) -> int:
     return max(intervals * max(one.interval for one in parts(rule)), *bursts)
 
 
+def test_a_log_of_cells_joins_what_a_clock_set_back_brings_into_one_cell() -> None:
+    """An hour's cell is 3.6 s wide: the clock may go back within it, between two of its grants."""
+    key = LiveKey(SlidingWindowLog(Rate(2000, 3_600_000)), 3_600 * SECOND)
+    start = key.now
+    for second in (0, 2, 3):
+        key.now = start + second * SECOND
+        assert not key.ask(500).wait
+    key.now = start + SECOND
+    assert key.ask(501).wait == 3_600 * SECOND
+    key.now = start
+    key.ask(0)
+    key.ask(-500, at=start)
+    assert key.ask(1001).at == start
+
+
 def test_a_refund_forgets_nothing_that_a_clock_a_little_behind_still_counts() -> None:
     key = LiveKey(bind(SlidingWindowLog, [Rate(2, 1000)]), 0)
     assert not key.ask(1).wait

@@ -346,6 +346,18 @@ def test_what_is_given_back_fits_again(
     assert key.ask(-back[0], at=START + micro(back[1])).remaining == fits
 
 
+@pytest.mark.parametrize(
+    "algorithm", [SlidingWindowLog, GCRA, LeakyBucket, FixedWindow, SlidingWindowCounter], ids=lambda one: one.__name__
+)
+def test_a_key_is_idle_once_all_is_given_back(algorithm: type[Algorithm]) -> None:
+    key = LiveKey(algorithm(Rate(4, 1000)), START)
+    assert key.rule.idle_at(key.state) <= START
+    key.ask(4)
+    assert key.rule.idle_at(key.state) > START
+    key.ask(-4, at=START)
+    assert key.rule.idle_at(key.state) <= START
+
+
 def test_gcra_gives_its_last_grant_back_whole_also_after_an_older_one() -> None:
     key = LiveKey(GCRA(Rate(4, 1000)), START)
     assert not key.ask(3).wait
