@@ -40,6 +40,18 @@ TABLES = {
             (2200, 3, True, 0),
         ],
     ),
+    "log: to the microsecond": (
+        SlidingWindowLog,
+        [Rate(2, 1000)],
+        [
+            (0, 1, True, 0),
+            (0.001, 1, True, 0),
+            (1000, 1, True, 0),
+            (1000, 1, False, 0.001),
+            (1000.001, 1, True, 0),
+            (1000.001, 1, False, 999.999),
+        ],
+    ),
     "log of 1000: every moment for itself": (
         SlidingWindowLog,
         [Rate(1000, 1000)],
@@ -374,6 +386,13 @@ def test_a_packed_state_is_small_whatever_the_limit(algorithm: type[Algorithm], 
     key = LiveKey(algorithm(Rate(4999, 1009)), START)
     assert not key.ask(4999).wait
     assert len(key.rule.pack(key.state)) == size
+
+
+def test_a_packed_gcra_state_may_be_of_any_length() -> None:
+    rule = GCRA(Rate(10**12 + 39, 1009))
+    state = rule.commit(rule.fresh(), START, 10**12)
+    assert len(rule.pack(state)) > 16
+    assert rule.unpack(rule.pack(state)) == state
 
 
 @pytest.mark.parametrize("limit", [1000, 1_000_000])
