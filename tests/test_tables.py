@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from keys import LiveKey, parts
+from keys import Key, LiveKey, parts
 
 from pyrate_limiter.algorithms import (
     GCRA,
@@ -189,10 +189,14 @@ TABLES = {
 }
 
 
+kept = pytest.mark.parametrize("kept", [LiveKey, Key], ids=["as it is", "packed"])
+
+
+@kept
 @pytest.mark.parametrize("name", TABLES)
-def test_table(name: str) -> None:
+def test_table(name: str, kept: type[Key]) -> None:
     algorithm, rates, table = TABLES[name]
-    key = LiveKey(bind(algorithm, rates), START)
+    key = kept(bind(algorithm, rates), START)
     for at, cost, allowed, retry_after in table:
         key.now = START + micro(at)
         assert (at, cost, *outcome(key.ask(cost).wait)) == (at, cost, allowed, micro(retry_after))
@@ -358,6 +362,31 @@ def test_what_is_given_back_fits_again(
     assert key.ask(-back[0], at=START + micro(back[1])).remaining == fits
 
 
+CELLS = [
+    # takes (at, cost) and what is given back (units, at, as a negative cost), then: left, and until all of it is
+    ([(0.1, 1), (0.7, 1)], 1998, 1000),
+    ([(0.1, 1), (0.7, 1), (0.7, -1)], 1999, 999.4),
+    ([(0.1, 1), (0.7, 2), (0.7, -1)], 1998, 1000),
+    ([(0.1, 1), (0.7, 1), (0.1, -1)], 1999, 1000),
+    ([(0.1, 1999), (0.7, 1), (0.1, -1999)], 1999, 1000),
+    ([(0.1, 1), (0.7, 1), (5, 2), (5, -1)], 1997, 1000),
+    ([(0.1, 1), (0.7, 1), (0.1, -1), (0.7, -1), (0.8, 2), (0.8, -1)], 1999, 1000),
+]
+
+
+@kept
+@pytest.mark.parametrize(("asks", "left", "reset"), CELLS)
+def test_a_cell_of_the_log_counts_as_late_as_the_latest_that_was_not_taken_back_at_once(
+    asks: list[tuple[float, int]], left: int, reset: float, kept: type[Key]
+) -> None:
+    key = kept(SlidingWindowLog(Rate(2000, 1000)), START)
+    for at, cost in asks:
+        key.now = max(key.now, START + micro(at))
+        assert not key.ask(cost, at=START + micro(at)).wait
+    answer = key.ask(2000)
+    assert (answer.wait, answer.remaining, answer.reset) == (micro(reset), left, micro(reset))
+
+
 @pytest.mark.parametrize(
     "algorithm", [SlidingWindowLog, GCRA, LeakyBucket, FixedWindow, SlidingWindowCounter], ids=lambda one: one.__name__
 )
@@ -366,7 +395,8 @@ def test_a_key_is_idle_once_all_is_given_back(algorithm: type[Algorithm]) -> Non
     assert key.rule.idle_at(key.state) <= START
     key.ask(4)
     assert key.rule.idle_at(key.state) > START
-    key.ask(-4, at=START)
+    answer = key.ask(-4, at=START)
+    assert (answer.remaining, answer.reset) == (4, 0)
     assert key.rule.idle_at(key.state) <= START
 
 
