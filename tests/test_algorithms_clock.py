@@ -8,7 +8,7 @@ from keys import SECOND, Key, LiveKey, each, give_back_some, parts, play
 from models import Grant, at_most_holds
 from strategies import plans, weights
 
-from pyrate_limiter.algorithms import Algorithm, Rule, SlidingWindowCounter, SlidingWindowLog, bind
+from pyrate_limiter.algorithms import Algorithm, FixedWindow, Rule, SlidingWindowCounter, SlidingWindowLog, bind
 from pyrate_limiter.rates import Rate
 
 
@@ -99,6 +99,37 @@ def test_a_log_joins_what_lies_before_the_moment_that_a_clock_is_set_back_to() -
         assert not key.ask(500).wait
     key.now -= 3 * SECOND
     assert key.ask(1001).wait == 3_600 * SECOND
+
+
+def test_a_counter_set_back_keeps_what_is_newest() -> None:
+    """Four units in one window, two in the next; then the clock goes back by one window, and by another half."""
+    for back, wait, left in ((0, 750_000, 0), (SECOND // 2, 0, 2)):
+        key = LiveKey(SlidingWindowCounter(Rate(4, 1000)), 9_900_000)
+        assert not key.ask(4).wait
+        key.now = 10_500_000
+        assert not key.ask(2).wait
+        key.now = 9_000_000 - back
+        answer = key.ask(0)
+        assert (answer.wait, answer.remaining) == (wait, left)
+
+
+def test_a_counter_set_back_keeps_the_older_window_when_the_newer_is_empty() -> None:
+    key = LiveKey(SlidingWindowCounter(Rate(4, 1000)), 9_900_000)
+    assert not key.ask(4).wait
+    key.now = 10_500_000
+    assert not key.ask(1).wait
+    refunded = key.ask(-1, at=key.now)
+    assert (refunded.remaining, refunded.reset) == (2, 500_000)
+    key.now = 9_000_000
+    assert key.ask(0).remaining == 0
+
+
+def test_several_windows_are_held_at_the_start_of_the_latest() -> None:
+    key = LiveKey(bind(FixedWindow, [Rate(4, 1000), Rate(2, 10)]), 5_025_000)
+    assert not key.ask(2).wait
+    key.now = 5_015_000
+    answer = key.ask(1)
+    assert (answer.at, answer.wait) == (5_020_000, 10_000)
 
 
 def test_what_had_left_the_log_does_not_come_back_with_the_clock() -> None:

@@ -348,6 +348,8 @@ GIVE_BACKS = [
     (SlidingWindowCounter, [(900, 4), (1500, 2)], (2, 900), 1),
     (SlidingWindowCounter, [(900, 4), (1500, 2)], (2, 1500), 2),
     (SlidingWindowCounter, [(900, 4), (2000, 4)], (4, 900), 0),
+    (SlidingWindowCounter, [(900, 2), (1500, 2)], (9, 900), 2),
+    (SlidingWindowCounter, [(900, 2), (1900, 2), (2000, 1)], (2, 900), 1),
 ]
 
 
