@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import strategies as st
-from models import Grant
-from strategies import DUE, EARLY, Step
 
 from pyrate_limiter.algorithms import (
     GCRA,
@@ -21,6 +19,9 @@ from pyrate_limiter.algorithms import (
     decide,
 )
 from pyrate_limiter.decisions import Answer, Ask
+
+from .models import Grant
+from .strategies import DUE, EARLY, Step
 
 ALGORITHMS = [SlidingWindowLog, GCRA, LeakyBucket, FixedWindow, SlidingWindowCounter]
 SECOND = 1_000_000

@@ -6,12 +6,13 @@ from itertools import accumulate
 
 from hypothesis import given
 from hypothesis import strategies as st
-from keys import SECOND, Key, LiveKey, answers_of, each, give_back_some, grants_of, parts, play
-from models import Grant, admits, at_most_holds
-from strategies import Step, plans, rules, steps, weights
 
 from pyrate_limiter.algorithms import GCRA, Algorithm, Rule, Several, SlidingWindowLog
 from pyrate_limiter.rates import Rate
+
+from .keys import SECOND, Key, LiveKey, answers_of, each, give_back_some, grants_of, parts, play
+from .models import Grant, admits, at_most_holds
+from .strategies import Step, plans, rules, steps, weights
 
 
 @each

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from keys import SECOND, Key, LiveKey, each, give_back_some, parts, play
-from models import Grant, at_most_holds
-from strategies import plans, weights
 
 from pyrate_limiter.algorithms import Algorithm, FixedWindow, Rule, SlidingWindowCounter, SlidingWindowLog, bind
 from pyrate_limiter.rates import Rate
+
+from .keys import SECOND, Key, LiveKey, each, give_back_some, parts, play
+from .models import Grant, at_most_holds
+from .strategies import plans, weights
 
 
 @each

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from pyrate_limiter import clocks
 from pyrate_limiter.algorithms import GCRA, FixedWindow, Rule, SlidingWindowLog, State, bind, decide
 from pyrate_limiter.decisions import BEHIND, FOREVER, RESET, Answer, Ask
 from pyrate_limiter.rates import Rate
@@ -139,8 +140,13 @@ def test_a_clock_less_than_a_second_behind_is_held_at_the_keys_last_stamp(
 @pytest.mark.parametrize("cost", [1, 0], ids=["refused", "looked at"])
 @pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA, FixedWindow])
 def test_a_clock_set_back_by_a_second_pulls_the_stamps_back_and_keeps_that(
-    algorithm: type[SlidingWindowLog], cost: int, states: Recorder, caplog: pytest.LogCaptureFixture
+    algorithm: type[SlidingWindowLog],
+    cost: int,
+    states: Recorder,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(clocks, "_warned", float("-inf"))
     rule, back = algorithm(Rate(10, 1000)), 5 * SECOND
     decide(rule, states, [Ask("a", 10)], NOW)
     states.written.clear()
@@ -149,9 +155,10 @@ def test_a_clock_set_back_by_a_second_pulls_the_stamps_back_and_keeps_that(
     assert refused.at == again.at == NOW - back
     assert 0 < refused.wait == again.wait <= SECOND
     assert decide(rule, states, [Ask("a", 10)], NOW - back + SECOND)[0].wait == 0
+    decide(rule, states, [Ask("a", 0)], NOW - 2 * back)
     [record] = caplog.records
     assert (record.name, record.levelno) == ("pyrate_limiter", logging.WARNING)
-    assert record.getMessage().startswith("the clock was set back by 5.0 s")
+    assert record.getMessage().startswith("a store's clock was set back by 5.0 s")
 
 
 def test_a_clock_set_back_by_exactly_a_second_is_not_held(rule: Rule, states: Recorder) -> None:

@@ -8,9 +8,10 @@ from dataclasses import FrozenInstanceError
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import limits
 
 from pyrate_limiter.rates import Duration, Rate, as_rates, require_positive, validate_rate_list
+
+from .strategies import limits
 
 
 @pytest.mark.parametrize(
