@@ -91,7 +91,9 @@ class SQLiteBucket(AbstractBucket):
         return make, (self.rates, self._place, self.table)
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
-        line = self._lines.get(running()) or await self._open()
+        line = self._lines.get(running())
+        if line is None or not line.usable:
+            line = await self._open()
         try:
             return await line.apply(asks)
         finally:
@@ -99,8 +101,8 @@ class SQLiteBucket(AbstractBucket):
                 await self._disconnect()
 
     async def _open(self) -> Line:
-        for token in [token for token, line in self._lines.items() if not line.usable]:
-            del self._lines[token]
+        for token in [token for token, line in list(self._lines.items()) if not line.usable]:
+            self._lines.pop(token, None)
         line = self._lines[running()] = await open_line(self._plan)
         return line
 
@@ -111,7 +113,7 @@ class SQLiteBucket(AbstractBucket):
 
     async def aclose(self) -> None:
         await super().aclose()
-        if not self._lines:
+        if self._place.transient and not self._lines:
             await to_thread.run_sync(self._remove)
 
     def _forked(self) -> None:

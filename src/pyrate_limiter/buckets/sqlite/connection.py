@@ -246,7 +246,8 @@ class _Forks:
     def _child(self) -> None:
         for database in self._held:
             database.closing = True
-            database.shut()
+            with contextlib.suppress(sqlite3.Error):  # one that could not be opened, and that an error still holds
+                database.shut()
         self._open.clear()
         self._inherited += self._held
         self._release()

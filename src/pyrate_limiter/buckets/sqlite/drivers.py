@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Protocol
 
+import aiosqlite
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from .connection import Database, Plan, open_database
@@ -45,8 +46,6 @@ class AsyncioDriver:
     database: Database
 
     def __init__(self, plan: Plan) -> None:
-        import aiosqlite  # noqa: PLC0415: only who uses this store on asyncio pays for the import
-
         self.loop = asyncio.get_running_loop()
         self.thread: threading.Thread | None = None
         self._plan = plan

@@ -31,9 +31,14 @@ class File:
 
     Args:
         path: absolute, so that a later change of the working folder does not matter.
+
+    Attributes:
+        uri: whether SQLite opens it by a URI.
+        transient: whether it goes with the bucket.
     """
 
     uri = False
+    transient = False
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -70,6 +75,8 @@ class Temporary(File):
     temporary files touches the disk. Copies, in this process or in another one, remove nothing.
     """
 
+    transient = True
+
     def __init__(self, name: str = "", owner: int = 0) -> None:
         super().__init__(name or f"pyrate-limiter-{uuid.uuid4().hex}")
         self._owner = owner if name else os.getpid()
@@ -102,6 +109,7 @@ class Memory:
     """A database in the memory of this process, for all of its threads and event loops."""
 
     uri = True
+    transient = True
     lock_file = None
 
     def __init__(self) -> None:

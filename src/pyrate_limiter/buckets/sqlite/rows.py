@@ -1,4 +1,5 @@
 """The rows of a bucket: read for a batch, written after it, and swept as work goes on."""
+# ruff: noqa: S608 (the table's name is quoted, and all else is bound)
 
 from __future__ import annotations
 
@@ -96,7 +97,7 @@ class Rows:
 
     def middle(self, db: sqlite3.Connection) -> int:
         """Return a rowid by chance: where a sweep may begin, for the many processes that do not live long."""
-        return random.randint(0, db.execute(self._last).fetchone()[0] or 0)
+        return random.randint(0, db.execute(self._last).fetchone()[0] or 0)  # noqa: S311 nobody gains by guessing it
 
     def sweep(self, db: sqlite3.Connection, after: int, count: int, now: int) -> int:
         """Delete what expired by `now` of the next `count` rows, and return the rowid after which to go on."""
@@ -112,13 +113,14 @@ class Rows:
         try:
             form, check = _HEADER.unpack_from(data)
             packed = data[_HEADER.size :]
-            if (form, check) != (_FORM, crc32(packed)):
-                raise ValueError("the checksum does not fit")
-            return self._rule.unpack(packed)
-        except (ValueError, TypeError, struct.error) as error:
-            raise UnusableError(
-                f"the state of {key!r} in its table {self._table!r} is corrupt ({error}); delete that row, or the table"
-            ) from error
+            sound = (form, check) == (_FORM, crc32(packed))
+            state = self._rule.unpack(packed) if sound else None
+        except (ValueError, TypeError, struct.error):
+            sound = False
+        if not sound:
+            where = f"the state of {key!r} in its table {self._table!r}"
+            raise UnusableError(f"{where} is corrupt; delete that row, or give another table name")
+        return state
 
 
 class Sweep:

@@ -1,4 +1,5 @@
 """The two tables of a bucket: whether they are ours, how they are made, and the clock that is written down there."""
+# ruff: noqa: S608 (the tables' names are quoted, and all else is bound)
 
 from __future__ import annotations
 
@@ -31,13 +32,14 @@ class Schema:
         self._meta = f"{name}_meta"
 
     def check(self, db: sqlite3.Connection) -> None:
-        """Raise UnusableError if there is another table of this name; change nothing."""
-        for name, columns in ((self.name, _ROWS), (self._meta, _META)):
-            info = db.execute(f"PRAGMA table_info({quoted(name)})").fetchall()
-            found = [(column[1], column[2], column[5]) for column in info]
-            if found and found != columns:
-                names = ", ".join(column[1] for column in info)
-                raise UnusableError(f"its table {name!r} is not a bucket's (columns: {names}); give another table name")
+        """Raise UnusableError if what has these names is not ours; change nothing."""
+        if self._has(db, self._meta, _META):
+            version = self._noted(db, "version")
+            if version not in (None, VERSION):
+                raise UnusableError(
+                    f"its table {self.name!r} is of version {version}, not {VERSION}; give another table name"
+                )
+        self._has(db, self.name, _ROWS)
 
     def create(self, db: sqlite3.Connection) -> None:
         """Make the tables that are missing."""
@@ -48,11 +50,7 @@ class Schema:
         db.execute(
             f"CREATE TABLE IF NOT EXISTS {quoted(self._meta)} (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL)"
         )
-        version = self._once(db, "version", VERSION)
-        if version != VERSION:
-            raise UnusableError(
-                f"its table {self.name!r} is of version {version}, not {VERSION}; give another table name"
-            )
+        self._note(db, "version", VERSION)
 
     def clock(self, db: sqlite3.Connection) -> Clock:
         """Return the clock of all who use these tables: nobody can set it while the host is up."""
@@ -60,14 +58,28 @@ class Schema:
         if boot is None:
             return wall
         since_boot = boottime.since_boot
-        offset = self._once(db, f"clock {boot}", wall() - since_boot())
+        name = f"clock {boot}"
+        self._note(db, name, wall() - since_boot())
+        offset = self._noted(db, name) or 0
         return lambda: since_boot() + offset
 
-    def _once(self, db: sqlite3.Connection, name: str, value: int) -> int:
-        """Write a value down unless there is one, and return the one that stands there."""
-        meta = quoted(self._meta)
-        db.execute(f"INSERT OR IGNORE INTO {meta} VALUES (?, ?)", (name, value))
-        return int(db.execute(f"SELECT value FROM {meta} WHERE name = ?", (name,)).fetchone()[0])
+    def _has(self, db: sqlite3.Connection, name: str, columns: list[tuple[str, str, int]]) -> bool:
+        """Return whether there is this table; raise if there is another one of its name."""
+        info = db.execute(f"PRAGMA table_info({quoted(name)})").fetchall()
+        found = [(column[1], column[2], column[5]) for column in info]
+        if found and found != columns:
+            names = ", ".join(column[1] for column in info)
+            raise UnusableError(f"its table {name!r} is not a bucket's (columns: {names}); give another table name")
+        return bool(found)
+
+    def _note(self, db: sqlite3.Connection, name: str, value: int) -> None:
+        """Write a value down, unless there is one of that name."""
+        db.execute(f"INSERT OR IGNORE INTO {quoted(self._meta)} VALUES (?, ?)", (name, value))
+
+    def _noted(self, db: sqlite3.Connection, name: str) -> int | None:
+        """Return the value of that name, if there is one."""
+        rows = db.execute(f"SELECT value FROM {quoted(self._meta)} WHERE name = ?", (name,)).fetchall()
+        return rows[0][0] if rows else None
 
 
 def quoted(name: str) -> str:
