@@ -113,7 +113,7 @@ class SQLiteBucket(AbstractBucket):
 
     async def aclose(self) -> None:
         await super().aclose()
-        if self._place.transient and not self._lines:
+        if self._place.transient and not any(line.usable for line in list(self._lines.values())):
             await to_thread.run_sync(self._remove)
 
     def _forked(self) -> None:

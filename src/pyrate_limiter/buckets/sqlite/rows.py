@@ -12,6 +12,7 @@ from typing import TypeVar
 from zlib import crc32
 
 from ...algorithms import Rule, State
+from ...clocks import SECOND
 from .schema import UnusableError, quoted
 
 T = TypeVar("T")
@@ -100,9 +101,12 @@ class Rows:
         return random.randint(0, db.execute(self._last).fetchone()[0] or 0)  # noqa: S311 nobody gains by guessing it
 
     def sweep(self, db: sqlite3.Connection, after: int, count: int, now: int) -> int:
-        """Delete what expired by `now` of the next `count` rows, and return the rowid after which to go on."""
+        """Delete what has expired of the next `count` rows, and return the rowid after which to go on.
+
+        Not within the second in which it expires: a clock that steps back by less is held, and forgets nothing.
+        """
         found = db.execute(self._look, (after, count)).fetchall()
-        db.executemany(self._delete, [(rowid,) for rowid, expires in found if expires <= now])
+        db.executemany(self._delete, [(rowid,) for rowid, expires in found if expires <= now - SECOND])
         return found[-1][0] if len(found) == count else 0
 
     def _row(self, key: str, state: State) -> tuple[int, str, int, bytes]:
