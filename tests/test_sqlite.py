@@ -23,7 +23,7 @@ from pyrate_limiter.algorithms import (
     decide,
 )
 from pyrate_limiter.buckets import SQLiteBucket
-from pyrate_limiter.buckets.sqlite.connection import open_database
+from pyrate_limiter.buckets.sqlite.connection import Database
 from pyrate_limiter.decisions import FOREVER, RESET, Ask
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
@@ -40,7 +40,9 @@ def path(tmp_path):
 
 def opened(bucket):
     """Return the bucket's connection, without a loop or a thread."""
-    return closing(open_database(bucket._plan))
+    database = Database(bucket._plan)
+    database.open()
+    return closing(database)
 
 
 def ask(database, *asks):

@@ -17,9 +17,9 @@ from ...decisions import Answer, Ask
 from ...rates import Rate
 from ...waiting import running
 from .connection import Plan
-from .drivers import threads
-from .lines import Line, open_line
-from .places import Temporary, as_place
+from .drivers import Driver, open_driver
+from .lifetimes import keeper
+from .places import Place, Temporary, as_place
 from .rows import Rows
 from .schema import Schema
 
@@ -67,8 +67,8 @@ class SQLiteBucket(AbstractBucket):
         signature = f"{algorithm.__name__} {self.rates}"
         rows = Rows(table, self.rule, signature)
         self._plan = Plan(self._place, Schema(table), rows, self.rule, use_file_lock, clock)
-        self._lines: dict[Any, Line] = {}
-        self._remove = weakref.finalize(self, self._place.remove)
+        self._drivers: dict[Any, Driver] = {}
+        self._let_go = weakref.finalize(self, _let_go, self._drivers, self._place)
 
     @classmethod
     def temporary(
@@ -91,35 +91,42 @@ class SQLiteBucket(AbstractBucket):
         return make, (self.rates, self._place, self.table)
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
-        line = self._lines.get(running())
-        if line is None or not line.usable:
-            line = await self._open()
+        driver = self._drivers.get(running())
+        if driver is None or not driver.usable:
+            driver = await self._open()
         try:
-            return await line.apply(asks)
+            return await driver.apply(asks)
         finally:
-            if not line.usable:
+            if not driver.usable:
                 await self._disconnect()
 
-    async def _open(self) -> Line:
-        for token in [token for token, line in list(self._lines.items()) if not line.usable]:
-            self._lines.pop(token, None)
-        line = self._lines[running()] = await open_line(self._plan)
-        return line
+    async def _open(self) -> Driver:
+        driver = await open_driver(self._plan)
+        for token, other in list(self._drivers.items()):
+            if not other.usable:
+                self._drivers.pop(token, None)
+        self._drivers[running()] = driver
+        return driver
 
     async def _disconnect(self) -> None:
-        line = self._lines.pop(running(), None)
-        if line is not None:
-            await line.aclose()
+        driver = self._drivers.pop(running(), None)
+        if driver is not None:
+            await driver.aclose()
 
     async def aclose(self) -> None:
         await super().aclose()
-        if self._place.transient and not any(line.usable for line in list(self._lines.values())):
-            await to_thread.run_sync(self._remove)
+        if self._place.transient and not any(driver.usable for driver in list(self._drivers.values())):
+            await to_thread.run_sync(self._let_go)
 
     def _forked(self) -> None:
         super()._forked()
-        threads.keep(self._lines)
-        self._lines = {}
+        self._drivers.clear()
+
+
+def _let_go(drivers: dict[Any, Driver], place: Place) -> None:
+    """Leave behind what a bucket had that is closed, or that nobody has any more."""
+    keeper.drop(drivers.values())
+    place.remove()
 
 
 def valid_table(name: str) -> str:

@@ -48,7 +48,7 @@ class Call:
     """A batch on its way: its asks, and once it is decided the answers, or else the error.
 
     Attributes:
-        left: nobody waits for it any more; unless it has begun it need not be decided.
+        left: nobody waits for it any more; it is not decided unless the database's lock is held already.
     """
 
     __slots__ = ("answers", "asks", "error", "left")
@@ -67,7 +67,9 @@ class Call:
 
 
 class Database(sqlite3.Connection):
-    """A connection to a bucket's database, used by one thread at a time. `open_database` makes one.
+    """A connection to a bucket's database, used by one thread at a time.
+
+    Opening waits for nobody. The first batch looks the database over, and only then changes it.
 
     All that is asked of SQLite is asked under the gate, and a fork waits for that: a child that inherits one of
     SQLite's own locks would never get it. Waiting for what somebody else holds is done outside of the gate.
@@ -77,7 +79,7 @@ class Database(sqlite3.Connection):
         closing: set to end all waiting for locks.
     """
 
-    def __init__(self, plan: Plan, name: str) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.sound = True
         self.closing = False
         self.gate = threading.Lock()
@@ -85,25 +87,27 @@ class Database(sqlite3.Connection):
         self._calls: deque[Call] = deque()
         self._sweep = Sweep(plan.rows)
         self._turns = Turns(None)
-        forks.add(self)
-        with self.gate:
-            super().__init__(name, timeout=0, isolation_level=None, check_same_thread=False, uri=plan.place.uri)
-            self._identity = plan.place.identity()
+        self._clock: Clock | None = None
 
     def __del__(self) -> None:
-        # Only one that was opened for nobody is still open: who wanted it was cancelled in the meantime.
-        with contextlib.suppress(sqlite3.Error):
-            super().close()
+        # It is open only if nobody heard of its opening: who wanted it was cancelled in the meantime.
+        self.shut()
 
-    def set_up(self) -> None:
-        """Look the database over, and only then change it."""
-        plan = self._plan
-        self._insist(lambda: plan.schema.check(self))
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"journal_size_limit = {_LOG_SIZE}"):
-            self._insist(partial(self._run, f"PRAGMA {pragma}"))
-        self._clock = self._insist(lambda: self._transact(self._create))
-        if plan.use_file_lock:
-            self._turns = Turns(plan.place.lock_file)
+    def open(self) -> None:
+        """Open the database.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
+        place = self._plan.place
+        forks.add(self)
+        try:
+            name = place.prepare()
+            with self.gate:
+                super().__init__(name, timeout=0, isolation_level=None, check_same_thread=False, uri=place.uri)
+                self._identity = place.identity()
+        except _FAULTS as error:
+            raise store_error(place, error) from error
 
     def submit(self, asks: Sequence[Ask]) -> Call:
         """Make a batch pending."""
@@ -117,8 +121,9 @@ class Database(sqlite3.Connection):
         if call is None:
             return
         try:
+            clock = self._clock or self._set_up(call)
             with self._turns:
-                call.answers = self._insist(lambda: self._transact(lambda: self._decide(call.asks)), call)
+                call.answers = self._insist(lambda: self._transact(lambda: self._decide(call, clock)), call)
         except _FAULTS as error:
             self.sound = primary_code(error) in _HARMLESS
             call.error = store_error(self._plan.place, error)
@@ -132,8 +137,9 @@ class Database(sqlite3.Connection):
             self.shut()
 
     def shut(self) -> None:
-        """Close, by somebody who holds the gate."""
-        super().close()
+        """Close, by somebody who holds the gate, or needs none; a database that was never open is as good as closed."""
+        with contextlib.suppress(sqlite3.Error):
+            super().close()
         self._turns.close()
 
     def _next(self) -> Call | None:
@@ -143,7 +149,18 @@ class Database(sqlite3.Connection):
                 return call
         return None
 
-    def _insist(self, attempt: Callable[[], T], call: Call | None = None) -> T:
+    def _set_up(self, call: Call) -> Clock:
+        plan = self._plan
+        self._insist(lambda: plan.schema.check(self), call)
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"journal_size_limit = {_LOG_SIZE}"):
+            self._insist(partial(self._run, f"PRAGMA {pragma}"), call)
+        clock = self._insist(lambda: self._transact(self._create), call)
+        if plan.use_file_lock:
+            self._turns = Turns(plan.place.lock_file)
+        self._clock = clock
+        return clock
+
+    def _insist(self, attempt: Callable[[], T], call: Call) -> T:
         """Try until nobody else holds the database. SQLite's own patience naps for long, and cannot be ended."""
         began = time.monotonic()
         while True:
@@ -152,8 +169,7 @@ class Database(sqlite3.Connection):
                     return attempt()
             except sqlite3.OperationalError as error:
                 waited = time.monotonic() - began
-                unwanted = self.closing or (call is not None and call.left)
-                if primary_code(error) not in _BUSY or unwanted or waited > _LONGEST:
+                if primary_code(error) not in _BUSY or self.closing or call.left or waited > _LONGEST:
                     raise
             time.sleep(NAP if waited < _SOON else _LATER)
 
@@ -173,12 +189,14 @@ class Database(sqlite3.Connection):
         self._plan.schema.create(self)
         return self._plan.clock or self._plan.schema.clock(self)
 
-    def _decide(self, asks: Sequence[Ask]) -> list[Answer]:
+    def _decide(self, call: Call, clock: Clock) -> list[Answer]:
+        if call.left:
+            return []
         self._require_in_place()
         rows = self._plan.rows
-        states = rows.read(self, [ask.key for ask in asks])
-        now = self._clock()
-        answers = decide(self._plan.rule, states, asks, now)
+        states = rows.read(self, [ask.key for ask in call.asks])
+        now = clock()
+        answers = decide(self._plan.rule, states, call.asks, now)
         rows.write(self, states)
         self._sweep.step(self, sum(states.changed.values()), now)
         return answers
@@ -194,24 +212,6 @@ class Database(sqlite3.Connection):
 
     def _run(self, statement: str) -> None:
         self.execute(statement)
-
-
-def open_database(plan: Plan) -> Database:
-    """Open a database.
-
-    Raises:
-        StoreError: it cannot be opened, or is not what it should be. What was there is left as it was.
-    """
-    try:
-        database = Database(plan, plan.place.prepare())
-        try:
-            database.set_up()
-        except BaseException:
-            database.close()
-            raise
-    except _FAULTS as error:
-        raise store_error(plan.place, error) from error
-    return database
 
 
 class _Forks:
@@ -246,8 +246,7 @@ class _Forks:
     def _child(self) -> None:
         for database in self._held:
             database.closing = True
-            with contextlib.suppress(sqlite3.Error):  # one that could not be opened, and that an error still holds
-                database.shut()
+            database.shut()
         self._open.clear()
         self._inherited += self._held
         self._release()

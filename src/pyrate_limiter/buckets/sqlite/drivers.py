@@ -1,165 +1,165 @@
-"""Drivers: the threads in which a connection may block, and how they end.
+"""Drivers: how work gets into a thread that may block for it, one way there and back for a whole batch.
 
-On asyncio that is aiosqlite's thread, one for each connection: `commit` is handed to it as it stands, and that is the
-only way in. It is no daemon: one that nobody stops keeps the interpreter from exiting, and ``atexit`` comes too late.
-On trio, which aiosqlite does not know, the same work goes to anyio's threads, under a limit of its own: behind forty
-threads of somebody else's it would wait for its turn.
+On asyncio that is aiosqlite's thread, one for each connection: the connection's `commit` is handed to it as it stands.
+On trio, which aiosqlite does not know, it is one of anyio's threads, under a limit of its own: behind forty threads of
+somebody else's it would wait for its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import time
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import aiosqlite
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from .connection import Database, Plan, open_database
+from ...decisions import Answer, Ask
+from ...waiting import running
+from .connection import Database, Plan
+from .lifetimes import keeper
 
-_LOOK = 0.02
-"""Seconds between two looks whether the interpreter waits for nobody but us."""
-
-
-class Driver(Protocol):
-    """A connection and its thread."""
-
-    database: Database
-
-    async def commit(self) -> None:
-        """Let the database's `commit` run in the thread."""
-
-    async def aclose(self) -> None:
-        """Close the connection in the thread, and end it."""
+T = TypeVar("T")
 
 
-class AsyncioDriver:
-    """aiosqlite.
+class Driver(ABC):
+    """A connection of the running event loop. `open_driver` makes one.
 
     Attributes:
-        loop: whose futures the thread sets.
-        thread: aiosqlite's, once it runs.
+        token: what tells its event loop from others.
+        thread: the one that is there for this connection alone, once it runs.
     """
 
-    database: Database
-
     def __init__(self, plan: Plan) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.token: Any = running()
         self.thread: threading.Thread | None = None
-        self._plan = plan
-        self._left = threads.left_behind()
-        self._connection = aiosqlite.Connection(self._connect, 1)
+        self._database = Database(plan)
 
-    @classmethod
-    async def open(cls, plan: Plan) -> AsyncioDriver:
-        """Open a connection in a thread of its own."""
-        driver = cls(plan)
-        threads.add(driver)
+    @property
+    def usable(self) -> bool:
+        """Whether the next batch may come this way."""
+        return self._database.sound and not self._database.closing
+
+    async def apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Decide a batch. If the caller leaves in the middle, it is decided as a whole or not at all.
+
+        Raises:
+            StoreError: it could not be decided.
+        """
+        call = self._database.submit(asks)
         try:
-            await driver._connection
+            await self._commit()
         except BaseException:
-            threads.remove(driver)
+            call.left = True
             raise
-        return driver
-
-    async def commit(self) -> None:
-        await self._connection.commit()
+        return call.outcome()
 
     async def aclose(self) -> None:
-        if threads.remove(self):
-            await self._connection.close()
+        """Close the connection, in its loop."""
+        self._database.closing = True
+        if keeper.release(self):
+            await self._disconnect()
 
     def stop(self) -> None:
-        """End the thread after what it has to do, without anybody waiting for it."""
+        """Close the connection without its loop."""
+        self._database.close()
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Open the connection, in the thread."""
+
+    @abstractmethod
+    async def _commit(self) -> None:
+        """Let the database's `commit` run in the thread."""
+
+    @abstractmethod
+    async def _disconnect(self) -> None:
+        """Close the connection, in the thread."""
+
+    def _open(self) -> Database:
+        keeper.tidy()
+        self._database.open()
+        return self._database
+
+
+class AsyncioDriver(Driver):
+    """Through aiosqlite."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._connection = Connection(self._open, 1)
+
+    async def connect(self) -> None:
+        try:
+            await self._connection
+        finally:
+            if self._connection.stopped is not None:  # it failed, or this task was cancelled
+                await self._connection.stopped
+
+    async def _commit(self) -> None:
+        await self._connection.commit()
+
+    async def _disconnect(self) -> None:
+        await self._connection.close()
+
+    def stop(self) -> None:
+        # aiosqlite says when it is done, unless it is stopped where no loop runs: the loop of its own is gone.
         self._connection.stop()
+        super().stop()
 
-    def _connect(self) -> Database:
+    def _open(self) -> Database:
         self.thread = threading.current_thread()
-        for database in self._left:
-            database.close()
-        self.database = open_database(self._plan)
-        return self.database
+        keeper.watch()
+        return super()._open()
 
 
-class TrioDriver:
-    """anyio's threads, one at a time."""
+class Connection(aiosqlite.Connection):
+    """aiosqlite's connection; it can tell when its thread has spoken to the loop for the last time.
 
-    database: Database
+    A loop that closes before that kills the thread, and loudly.
+    """
 
-    def __init__(self) -> None:
+    stopped: asyncio.Future[None] | None = None
+
+    def stop(self) -> asyncio.Future[None] | None:
+        self.stopped = super().stop()
+        return self.stopped
+
+
+class TrioDriver(Driver):
+    """Through anyio's threads, one at a time."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
         self._one = CapacityLimiter(1)
 
-    @classmethod
-    async def open(cls, plan: Plan) -> TrioDriver:
-        """Open a connection."""
-        driver = cls()
-        driver.database = await to_thread.run_sync(open_database, plan, limiter=driver._one, abandon_on_cancel=True)
-        return driver
+    async def connect(self) -> None:
+        await self._run(self._open)
 
-    async def commit(self) -> None:
-        await to_thread.run_sync(self.database.commit, limiter=self._one, abandon_on_cancel=True)
+    async def _commit(self) -> None:
+        await self._run(self._database.commit)
 
-    async def aclose(self) -> None:
+    async def _disconnect(self) -> None:
         with CancelScope(shield=True):
-            await to_thread.run_sync(self.database.close, limiter=self._one)
+            await self._run(self._database.close)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await to_thread.run_sync(work, limiter=self._one, abandon_on_cancel=True)
 
 
-class _Threads:
-    """aiosqlite's threads of this process, and a watch that stops them when the interpreter waits for nobody else."""
+async def open_driver(plan: Plan) -> Driver:
+    """Open a connection for the running event loop; it closes when that ends.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._drivers: set[AsyncioDriver] = set()
-        self._watched = False
-        self._inherited: list[object] = []
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forked)
-
-    def add(self, driver: AsyncioDriver) -> None:
-        """Count one in."""
-        with self._lock:
-            self._drivers.add(driver)
-            if not self._watched:
-                self._watched = True
-                threading.Thread(target=self._watch, name="pyrate_limiter exit watch", daemon=True).start()
-
-    def remove(self, driver: AsyncioDriver) -> bool:
-        """Count one out, and return whether it was in."""
-        with self._lock:
-            found = driver in self._drivers
-            self._drivers.discard(driver)
-            return found
-
-    def left_behind(self) -> list[Database]:
-        """Stop the threads whose loop was closed without a word, and return the connections that may still be open."""
-        with self._lock:
-            left = [driver for driver in self._drivers if driver.loop.is_closed()]
-            self._drivers.difference_update(left)
-        for driver in left:
-            driver.stop()
-        return [driver.database for driver in left if hasattr(driver, "database")]
-
-    def keep(self, inherited: object) -> None:
-        """Keep, in a forked child, what would complain or wake its parent's loop if it went."""
-        self._inherited.append(inherited)
-
-    def _watch(self) -> None:
-        threading.main_thread().join()
-        while True:
-            with self._lock:
-                ours = {driver.thread for driver in self._drivers}
-                if not any(t.is_alive() and not t.daemon and t not in ours for t in threading.enumerate()):
-                    for driver in self._drivers:
-                        driver.database.closing = True
-                        driver.stop()
-                    self._drivers.clear()
-            time.sleep(_LOOK)
-
-    def _forked(self) -> None:
-        self._inherited.append(self._drivers)
-        self._lock, self._drivers, self._watched = threading.Lock(), set(), False
-
-
-threads = _Threads()
+    Raises:
+        StoreError: the database cannot be opened.
+    """
+    driver = AsyncioDriver(plan) if isinstance(running(), asyncio.AbstractEventLoop) else TrioDriver(plan)
+    await keeper.keep(driver)
+    try:
+        await driver.connect()
+    except BaseException:
+        keeper.release(driver)
+        raise
+    return driver
