@@ -178,8 +178,9 @@ print(threading.active_count() - 1, len(os.listdir("/dev/fd")) - before, len(buc
 # Loops.
 
 
-async def test_a_bucket_is_used_by_many_loops_at_once(path):
-    bucket = SQLiteBucket(Rate(40, 600_000), path)
+@pytest.mark.parametrize("where", ["file", "memory"])
+async def test_a_bucket_is_used_by_many_loops_at_once(path, where):
+    bucket = SQLiteBucket(Rate(40, 600_000), path if where == "file" else None)
     granted = []
 
     def work(backend):

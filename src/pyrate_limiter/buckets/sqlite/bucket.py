@@ -78,12 +78,13 @@ class SQLiteBucket(AbstractBucket):
         *,
         algorithm: type[Algorithm] = SlidingWindowLog,
         use_file_lock: bool = False,
+        clock: Clock | None = None,
     ) -> SQLiteBucket:
         """Return a bucket in a temporary file, which goes when the bucket is closed or the process exits.
 
         Copies of it that are sent to other processes share the file, and do not remove it.
         """
-        return cls(rates, Temporary(), table, algorithm=algorithm, use_file_lock=use_file_lock)
+        return cls(rates, Temporary(), table, algorithm=algorithm, use_file_lock=use_file_lock, clock=clock)
 
     def __reduce__(self) -> tuple[Any, ...]:
         plan = self._plan
