@@ -139,7 +139,9 @@ class SlidingWindowLog(Algorithm):
         try:
             base, *values = unpack(f"<{len(data) // 8}q", data)
         except (error, ValueError):
-            raise ValueError(f"a log of {len(data)} bytes is not whole: the state was not written by this version") from None
+            raise ValueError(
+                f"a log of {len(data)} bytes is not whole: the state was not written by this version"
+            ) from None
         if len(values) < 4 or len(values) % 2:
             raise ValueError(f"a log has a header and runs of two numbers, not {len(values)} numbers")
         return [base, _RUNS, *values]
