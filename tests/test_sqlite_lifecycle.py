@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 
@@ -14,6 +15,7 @@ import pytest
 
 from pyrate_limiter import Ask, Limiter, Rate, StoreError
 from pyrate_limiter.buckets import SQLiteBucket
+from pyrate_limiter.buckets.sqlite.connection import Database
 from pyrate_limiter.buckets.sqlite.lifetimes import keeper
 
 PLENTY = Rate(10**6, 600_000)
@@ -129,6 +131,28 @@ def test_a_loop_ends_while_the_database_is_locked(path, locked, backend):
     began = time.monotonic()
     anyio.run(main, backend=backend)
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_loop_ends_while_the_database_is_being_opened(path, monkeypatch, backend):
+    opened = threading.Event()
+
+    def slowly(database):
+        time.sleep(0.1)
+        usual(database)
+        opened.set()
+
+    usual = Database.open
+    monkeypatch.setattr(Database, "open", slowly)
+
+    async def main():
+        with anyio.move_on_after(0.02):
+            await SQLiteBucket(PLENTY, path).take()
+
+    anyio.run(main, backend=backend)
+    assert opened.wait(10)
+    gc.collect()
+    assert not keeper._open
 
 
 def test_a_temporary_file_is_removed_at_exit(path):
@@ -333,6 +357,39 @@ def test_children_forked_under_load_work_and_count_right(path):
     assert run(FORK, path) == ["0"] * 12 + ["10"] * 12 + ["0"]
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+INHERITED = """
+async def parent():
+    await bucket.take()
+    ready, go = os.pipe(), os.pipe()
+    if not (pid := os.fork()):
+        status = 1
+        try:
+            asyncio.run(child(ready[1], go[0]))
+            status = 0
+        finally:
+            os._exit(status)
+    os.read(ready[0], 1)
+    await bucket.aclose()  # not the last one who has the file open, so it must leave the log where it is
+    os.write(go[1], b".")
+    print(os.waitpid(pid, 0)[1])
+async def child(ready, go):
+    for _ in range(3):
+        await bucket.take()
+    os.write(ready, b".")
+    os.read(go, 1)
+    assert os.path.exists(PATH + "-wal")
+    for _ in range(3):
+        await bucket.take()
+asyncio.run(parent())
+print(asyncio.run(SQLiteBucket(Rate(10**6, 600_000), PATH).peek()).remaining)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_has_locks_of_its_own(path):
+    assert run(INHERITED, path) == ["0", str(10**6 - 7)]
 
 
 # The loop stays on time.

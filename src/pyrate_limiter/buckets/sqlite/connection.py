@@ -121,9 +121,9 @@ class Database(sqlite3.Connection):
         if call is None:
             return
         try:
-            clock = self._clock or self._set_up(call)
+            clock = self._clock or self._set_up()
             with self._turns:
-                call.answers = self._insist(lambda: self._transact(lambda: self._decide(call, clock)), call)
+                call.answers = self._insist(lambda: self._transact(lambda: self._decide(call, clock)))
         except _FAULTS as error:
             self.sound = primary_code(error) in _HARMLESS
             call.error = store_error(self._plan.place, error)
@@ -149,18 +149,18 @@ class Database(sqlite3.Connection):
                 return call
         return None
 
-    def _set_up(self, call: Call) -> Clock:
+    def _set_up(self) -> Clock:
         plan = self._plan
-        self._insist(lambda: plan.schema.check(self), call)
+        self._insist(lambda: plan.schema.check(self))
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"journal_size_limit = {_LOG_SIZE}"):
-            self._insist(partial(self._run, f"PRAGMA {pragma}"), call)
-        clock = self._insist(lambda: self._transact(self._create), call)
+            self._insist(partial(self._run, f"PRAGMA {pragma}"))
+        clock = self._insist(lambda: self._transact(self._create))
         if plan.use_file_lock:
             self._turns = Turns(plan.place.lock_file)
         self._clock = clock
         return clock
 
-    def _insist(self, attempt: Callable[[], T], call: Call) -> T:
+    def _insist(self, attempt: Callable[[], T]) -> T:
         """Try until nobody else holds the database. SQLite's own patience naps for long, and cannot be ended."""
         began = time.monotonic()
         while True:
@@ -169,7 +169,7 @@ class Database(sqlite3.Connection):
                     return attempt()
             except sqlite3.OperationalError as error:
                 waited = time.monotonic() - began
-                if primary_code(error) not in _BUSY or self.closing or call.left or waited > _LONGEST:
+                if primary_code(error) not in _BUSY or self.closing or waited > _LONGEST:
                     raise
             time.sleep(NAP if waited < _SOON else _LATER)
 
