@@ -462,7 +462,7 @@ def test_a_single_rate_is_not_wrapped_and_several_fit_only_together() -> None:
         (SlidingWindowLog, b""),
         (SlidingWindowLog, bytes(7)),
         (SlidingWindowLog, bytes(16)),
-        (SlidingWindowLog, bytes(40)),
+        (SlidingWindowLog, bytes(48)),
         (FixedWindow, b""),
         (FixedWindow, bytes(24)),
         (SlidingWindowCounter, bytes(16)),

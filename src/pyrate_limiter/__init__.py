@@ -1,5 +1,7 @@
 """An exact, fair, async-first rate limiter for asyncio and trio."""
 
+from typing import TYPE_CHECKING
+
 from .algorithms import (
     GCRA,
     Algorithm,
@@ -21,10 +23,19 @@ from .errors import (
     WeightTooLarge,
     WouldBlock,
 )
-from .factories import LIMITER, create_inmemory_limiter, init_global_limiter
+from .factories import (
+    LIMITER,
+    create_inmemory_limiter,
+    create_sqlite_bucket,
+    create_sqlite_limiter,
+    init_global_limiter,
+)
 from .limiter import Limiter
 from .rates import Duration, Rate, validate_rate_list
 from .routing import BucketAsyncWrapper, BucketFactory
+
+if TYPE_CHECKING:
+    from .buckets import SQLiteBucket
 
 __all__ = [
     "BEHIND",
@@ -52,6 +63,7 @@ __all__ = [
     "LimiterDelayException",
     "Rate",
     "RateLimitError",
+    "SQLiteBucket",
     "SlidingWindowCounter",
     "SlidingWindowLog",
     "StoreError",
@@ -59,6 +71,17 @@ __all__ = [
     "WeightTooLarge",
     "WouldBlock",
     "create_inmemory_limiter",
+    "create_sqlite_bucket",
+    "create_sqlite_limiter",
     "init_global_limiter",
     "validate_rate_list",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import a bucket with a driver when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import buckets  # noqa: PLC0415
+
+    return getattr(buckets, name)
