@@ -135,6 +135,8 @@ def test_leaving_the_block_leaves_nothing_behind(kind: type[RedisServer | Postgr
         keeper = server._keeper.pid
         folder = server.folder
         {"running": lambda: None, "paused": server.pause, "stopped": server.stop, "killed": server.kill}[state]()
+        left = time.monotonic()
+    assert time.monotonic() - left < 5, "it did not end in good order, but had to be killed after 10 s"
     wait_until(lambda: all(map(gone, [*family, keeper])), PROMPT, TimeoutError)
     assert not folder.exists()
 

@@ -1,6 +1,7 @@
 """Virtual time passes only when there is nothing to do, and then at once, on both backends."""
 
 import asyncio
+import socket
 import time
 from functools import partial
 
@@ -76,6 +77,21 @@ def test_two_runs_see_the_same_moments():
     first, second = (anyio.run(moments, backend_options={"loop_factory": VirtualLoop}) for _ in range(2))
     assert first == second
     assert first[-1] == pytest.approx(0.0301 * sum(range(50)))
+
+
+def test_what_is_ready_comes_before_the_next_timer():
+    async def wait_for_a_byte() -> float:
+        loop, came = asyncio.get_running_loop(), asyncio.Event()
+        here, there = socket.socketpair()
+        with here, there:
+            there.send(b"-")
+            loop.add_reader(here, came.set)
+            async with asyncio.timeout(HOUR):
+                await came.wait()
+            loop.remove_reader(here)
+        return loop.time()
+
+    assert anyio.run(wait_for_a_byte, backend_options={"loop_factory": VirtualLoop}) == 0
 
 
 def test_a_loop_without_timers_waits_for_what_a_thread_reports():

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from functools import partial
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.from_thread
@@ -78,7 +78,7 @@ class Portal:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._stack: ExitStack | None = None
+        self._ending = False
         self._portal: BlockingPortal | None = None
 
     def run(self, function: Callable[[], Coroutine[Any, Any, T]], undo: Callable[[Any], Any] | None) -> T:
@@ -88,6 +88,10 @@ class Portal:
         try:
             result: T = future.result()
         except BaseException:
+            if self._ending:
+                # Only a daemon thread lives this long: its wait ends because the interpreter does, and nobody is
+                # left to be told. It sleeps until it is no more.
+                Event().wait()
             # If the coroutine itself raised, the future is done. If an interrupt came just after it was granted
             # something, nobody will ever use that.
             if not future.cancel() and undo is not None and not future.exception():
@@ -102,10 +106,16 @@ class Portal:
     def _started(self) -> BlockingPortal:
         with self._lock:  # two threads that come first together must not make two
             if self._portal is None:
-                self._stack = ExitStack()
-                self._portal = self._stack.enter_context(start_blocking_portal(name="pyrate_limiter portal"))
-                atexit.register(self._stack.close)
+                stack = ExitStack()
+                self._portal = stack.enter_context(start_blocking_portal(name="pyrate_limiter portal"))
+                atexit.register(self._end, self._portal, stack)
             return self._portal
+
+    def _end(self, portal: BlockingPortal, stack: ExitStack) -> None:
+        if portal is self._portal:  # and not that of the process from which this one was forked
+            self._ending = True
+            portal.call(portal.stop, True)
+            stack.close()
 
 
 def run(function: Callable[[], Coroutine[Any, Any, T]], *, instead: str, undo: Callable[[Any], Any] | None = None) -> T:

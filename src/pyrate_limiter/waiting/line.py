@@ -73,13 +73,17 @@ class Waiter(Caller):
         self.waits = False
         self.slept = False
 
-    def patience_at(self, now: float) -> int:
+    def until(self, margin: float) -> float:
+        """Return its deadline, later by the buffers that its line has slept since it came: they do not count."""
+        return self.deadline + margin - self.margin
+
+    def patience_at(self, now: float, margin: float) -> int:
         """Return the microseconds that it can still wait."""
+        if self.slept and self.patience.once:
+            return 0
         if self.deadline == NEVER or not self.patience.limit:
-            left = self.patience.limit
-        else:
-            left = max(0, round((self.deadline - now) * 1e6))
-        return 0 if self.slept and self.patience.once else left
+            return self.patience.limit
+        return max(0, round((self.until(margin) - now) * 1e6))
 
 
 class Line:
@@ -151,6 +155,11 @@ class Line:
         self.fits = now + answer.wait / 1e6
         self.due = self.fits + head.patience.buffer / 1e6
         self.margin += head.patience.buffer / 1e6
+
+    @property
+    def margin_before(self) -> float:
+        """The buffers that were slept before this moment: without that of a sleep which is under way."""
+        return self.margin if self.due is None or self.fits is None else self.margin - (self.due - self.fits)
 
     def ahead_of(self, waiter: Waiter) -> int:
         """Return the units in front of a waiter."""

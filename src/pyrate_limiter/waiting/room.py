@@ -89,7 +89,7 @@ class Room:
             vain = self._vain(line, line.units, cost, patience.limit, now)
             if vain is not None:
                 return vain, 0.0
-        waiter = Waiter(Ask(key, cost), self._loop.turn(), patience, now, line.margin)
+        waiter = Waiter(Ask(key, cost), self._loop.turn(), patience, now, line.margin_before)
         line.join(waiter)
         if first is not None:
             self._sleep(line, first, waiter, now)
@@ -152,9 +152,7 @@ class Room:
         return line
 
     async def _outcome(self, waiter: Waiter, line: Line) -> Answer:
-        until = NEVER
-        if waiter.patience.limit:
-            until = waiter.deadline + waiter.patience.buffer / 1e6
+        until = waiter.until(line.margin) if waiter.patience.limit else NEVER
         try:
             while not waiter.settled:
                 await waiter.turn.wait(until)
@@ -169,7 +167,7 @@ class Room:
     def _expire(self, line: Line, waiter: Waiter, until: float) -> float:
         """Refuse a waiter whose time is up, unless its time was lengthened by buffers or its turn has just come."""
         now = self._loop.time()
-        lengthened = waiter.deadline + waiter.patience.buffer / 1e6 + line.margin - waiter.margin
+        lengthened = waiter.until(line.margin)
         if lengthened > max(now, until):
             return lengthened
         # Its last attempt may be due at this very moment: give it the time of a trip to the store.
@@ -235,7 +233,7 @@ class Room:
         """Tell those at once who came before it was known that they wait in vain."""
         ahead = 0
         for waiter in list(line):
-            if ahead and (vain := self._vain(line, ahead, waiter.ask.cost, waiter.patience_at(now), now)):
+            if ahead and (vain := self._vain(line, ahead, waiter.ask.cost, waiter.patience_at(now, line.margin), now)):
                 self._dismiss(line, waiter)
                 waiter.settle(vain)
             else:
@@ -250,10 +248,10 @@ class Room:
     # The courier.
 
     def _work(self) -> None:
-        """See to it that the courier knows of what there is to do."""
+        """See to it that the courier knows of what there is to do, or that there is nothing left."""
         urgent = self._ready or self._errands or self._store._owed
         if self._serving:
-            if urgent:
+            if urgent or not self._lines:
                 self._bell.come()
         elif urgent or self._lines:
             self._serving = True
@@ -313,7 +311,7 @@ class Room:
             chosen = line.prefix(store.share if line.pressed else NEVER, store.batch - len(asks))
             callers += chosen
             for waiter in chosen:
-                waiter.ask = waiter.ask._replace(patience=waiter.patience_at(now))
+                waiter.ask = waiter.ask._replace(patience=waiter.patience_at(now, line.margin))
                 asks.append(waiter.ask)
         return callers, asks
 

@@ -1,0 +1,26 @@
+"""The contract of a bucket, kept by every bucket here. A new backend is one more parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from pyrate_limiter import AbstractBucket, InMemoryBucket, Rate
+from pyrate_limiter.testing import ScriptedStore
+from pyrate_limiter.testing.contract import BucketContract
+
+
+@pytest.fixture(params=[pytest.param(InMemoryBucket, id="memory"), pytest.param(ScriptedStore, id="scripted")])
+def factory(request: pytest.FixtureRequest) -> Callable[..., AbstractBucket]:
+    return request.param
+
+
+class TestContract(BucketContract):
+    @pytest.fixture(autouse=True)
+    def use(self, factory: Callable[..., AbstractBucket]) -> None:
+        self.factory = factory
+
+    def make_bucket(self, rates: Sequence[Rate], **options: Any) -> AbstractBucket:
+        return self.factory(rates, **options)

@@ -1,0 +1,268 @@
+"""The sync face: real threads, portals, forks, interrupts and exits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from pyrate_limiter import Decision, Duration, InMemoryBucket, Limiter, LimiterDelayException, Rate
+from pyrate_limiter.testing import ScriptedStore
+from pyrate_limiter.testing.stamps import most_in_any
+
+from .programs import run_program
+
+
+def in_threads(count: int, function: Callable[[], object]) -> None:
+    threads = [threading.Thread(target=function) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("make", [InMemoryBucket, ScriptedStore], ids=["memory", "scripted"])
+def test_a_thread_without_a_loop_waits(make: Any) -> None:
+    limiter = Limiter(make(Rate(2, 100)), buffer_ms=0)
+    decisions = [limiter.sync.acquire() for _ in range(5)]
+    assert most_in_any(100_000, decisions) == 2
+    assert decisions[-1].waited > 0
+    assert limiter.try_acquire() is True
+    with pytest.raises(LimiterDelayException):
+        limiter.sync.acquire(timeout=0)
+    limiter.close()
+
+
+def test_eight_threads_and_four_loops_share_one_limiter() -> None:
+    limiter = Limiter(InMemoryBucket(Rate(40, 200)), buffer_ms=0)
+    decisions: list[Decision] = []
+
+    def waits_and_does_not() -> None:
+        for _ in range(10):
+            decisions.append(limiter.sync.acquire())
+            decisions.append(limiter.sync.take())
+
+    async def on_a_loop() -> None:
+        for _ in range(2):
+            decisions.extend(await asyncio.gather(*(limiter.acquire() for _ in range(5))))
+            decisions.append(await limiter.take())
+
+    loops = [threading.Thread(target=lambda: asyncio.run(on_a_loop())) for _ in range(4)]
+    for loop in loops:
+        loop.start()
+    in_threads(8, waits_and_does_not)
+    for loop in loops:
+        loop.join(60)
+    assert sum(decision.allowed for decision in decisions) >= 80 + 40
+    assert most_in_any(200_000, decisions) <= 40
+    assert not limiter._bucket._rooms
+
+
+def test_first_use_from_many_threads_makes_one_portal() -> None:
+    output = run_program("""
+        import threading
+        from pyrate_limiter import Limiter, Rate
+        from pyrate_limiter.testing import ScriptedStore
+
+        limiter = Limiter(ScriptedStore(Rate(100, 1000)))
+        barrier = threading.Barrier(16)
+        def use():
+            barrier.wait()
+            limiter.sync.acquire()
+        threads = [threading.Thread(target=use) for _ in range(16)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        print([t.name for t in threading.enumerate() if t is not threading.main_thread()])
+    """)
+    assert output.strip() == "['pyrate_limiter portal']"
+
+
+def test_worker_threads_of_anyio_wait_on_their_own_loop() -> None:
+    limiter = Limiter(ScriptedStore(Rate(5, Duration.HOUR)))
+    before = threading.active_count()
+
+    async def main() -> list[bool]:
+        return [await anyio.to_thread.run_sync(lambda: limiter.sync.take().allowed) for _ in range(6)]
+
+    for backend in ("asyncio", "trio"):
+        limiter.sync.reset() if backend == "trio" else None
+        assert anyio.run(main, backend=backend) == [True] * 5 + [False]
+    assert threading.active_count() <= before + 2
+
+
+def test_an_interrupt_while_waiting_spends_nothing() -> None:
+    limiter = Limiter(InMemoryBucket(Rate(1, 400)), buffer_ms=0)
+    limiter.sync.acquire()
+    timer = threading.Timer(0.1, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        limiter.sync.acquire()
+    time.sleep(0.5)
+    assert limiter.sync.peek().remaining == 1
+    assert limiter._bucket.statistics().waiting == 0
+
+
+def test_interrupts_at_any_moment_never_leave_the_bucket_locked() -> None:
+    bucket = InMemoryBucket(Rate(10**6, Duration.HOUR))
+    limiter = Limiter(bucket)
+    taken = interrupts = 0
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    previous = signal.signal(signal.SIGALRM, _interrupt)
+    try:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            try:
+                while True:
+                    limiter.try_acquire()
+                    taken += 1
+            except InterruptedError:
+                interrupts += 1
+                assert not bucket._lock.locked()
+    except InterruptedError:
+        pass  # one came while the loop above was counting
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert interrupts > 50
+    spent = 10**6 - limiter.sync.peek().remaining
+    assert taken <= spent + interrupts + 1  # an interrupt may come between the grant and the count of this test
+    assert spent <= taken + interrupts + 1
+
+
+def _interrupt(*_: object) -> None:
+    raise InterruptedError
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_children_forked_under_load_work() -> None:
+    output = run_program("""
+        import os, threading, warnings
+        from pyrate_limiter import Limiter, Rate
+        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork beside threads
+        limiter = Limiter(Rate(10**9, 3_600_000))
+        slow = Limiter(Rate(1000, 1000))
+        slow.sync.acquire(weight=1000); slow.sync.acquire()  # the portal runs, too
+        stop = threading.Event()
+        def hammer():
+            while not stop.is_set():
+                limiter.try_acquire()
+        threads = [threading.Thread(target=hammer) for _ in range(4)]
+        for t in threads: t.start()
+        ends = []
+        for _ in range(40):
+            pid = os.fork()
+            if not pid:
+                good = [limiter.try_acquire(), limiter.sync.acquire(), slow.sync.acquire(weight=500)]
+                os._exit(0 if all(good) else 1)
+            ends.append(os.waitpid(pid, 0)[1])
+        stop.set()
+        for t in threads: t.join()
+        print(ends.count(0))
+    """)
+    assert output.strip() == "40"
+
+
+def test_a_thousand_loops_leave_no_thread_behind() -> None:
+    output = run_program("""
+        import asyncio, threading
+        from pyrate_limiter import Limiter, Rate
+        limiter = Limiter(Rate(10, 1), buffer_ms=0)
+        for _ in range(1000):
+            asyncio.run(limiter.acquire(weight=10))
+        print(threading.active_count(), len(limiter._bucket._rooms))
+    """)
+    assert output.strip() == "1 0"
+
+
+@pytest.mark.parametrize("ends", ["pass", "raise SystemExit(0)", "sys.exit(0)"])
+def test_an_unclosed_limiter_does_not_keep_the_interpreter(ends: str) -> None:
+    start = time.monotonic()
+    run_program(f"""
+        import asyncio, sys, threading
+        from pyrate_limiter import Limiter, Rate
+        from pyrate_limiter.testing import ScriptedStore
+        limiter = Limiter(ScriptedStore(Rate(1, 3_600_000)))
+        limiter.sync.acquire()
+        asyncio.run(limiter.take())
+        threading.Thread(target=limiter.sync.acquire, daemon=True).start()
+        {ends}
+    """)
+    assert time.monotonic() - start < 30
+
+
+def test_a_loop_that_ends_with_waiters_leaves_nothing() -> None:
+    output = run_program("""
+        import asyncio
+        from pyrate_limiter import Limiter, Rate
+        from pyrate_limiter.testing import ScriptedStore
+        stores = [ScriptedStore(Rate(1, 3_600_000)), ScriptedStore(Rate(1, 3_600_000), delay=5)]
+        async def main():
+            for limiter in [Limiter(store) for store in stores] + [Limiter(Rate(1, 3_600_000))]:
+                limiter.keep = [asyncio.create_task(limiter.acquire()) for _ in range(3)]
+                limiters.append(limiter)
+            await asyncio.sleep(0.1)
+        limiters = []
+        asyncio.run(main())
+        print([(len(limiter._bucket._rooms), limiter._bucket.statistics().waiting) for limiter in limiters])
+    """)
+    assert output.strip() == "[(0, 0), (0, 0), (0, 0)]"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", *(["fork"] if hasattr(os, "fork") else [])])
+def test_the_global_limiter_in_a_process_pool(method: str, tmp_path: Any) -> None:
+    output = run_program(
+        f"""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        from pyrate_limiter import LIMITER, Duration, InMemoryBucket, Rate, init_global_limiter
+
+        def worker_init():
+            init_global_limiter(InMemoryBucket([Rate(10, Duration.SECOND)]))
+
+        def worker_task(limiter, number):
+            if limiter is not LIMITER:
+                return "another object"
+            if LIMITER and LIMITER.try_acquire(f"user_{{number}}"):
+                return "processed"
+            return "limited"
+
+        if __name__ == "__main__":
+            assert not LIMITER
+            context = multiprocessing.get_context("{method}")
+            with ProcessPoolExecutor(max_workers=2, initializer=worker_init, mp_context=context) as executor:
+                futures = [executor.submit(worker_task, LIMITER, i) for i in range(20)]
+                print(sorted({{future.result() for future in futures}}))
+        """,
+        folder=tmp_path,
+    )
+    assert output.strip() == "['processed']"
+
+
+def test_a_second_initialisation_replaces_the_first() -> None:
+    output = run_program("""
+        from pyrate_limiter import LIMITER, InMemoryBucket, Rate, init_global_limiter
+        init_global_limiter(InMemoryBucket(Rate(1, 60_000)))
+        LIMITER.try_acquire()
+        init_global_limiter(InMemoryBucket(Rate(2, 60_000)), raise_when_fail=True)
+        print(LIMITER.try_acquire(weight=2), LIMITER.sync.peek().remaining)
+        LIMITER.close()
+        print(bool(LIMITER))
+    """)
+    assert output.split() == ["True", "0", "True"]
+
+
+def test_it_does_not_import_what_it_does_not_need() -> None:
+    output = run_program("""
+        import sys
+        import pyrate_limiter
+        print(sorted({"trio", "aiosqlite", "redis", "psycopg", "httpx", "uvloop"} & set(sys.modules)))
+    """)
+    assert output.strip() == "[]"
