@@ -28,8 +28,8 @@ _FINEST = 1000
 """Up to this limit each moment keeps a run of its own; above, so many cells share an interval."""
 
 
-_NEAR = 8
-"""So many entries from the first run on are looked at one by one: most often only a few runs have left."""
+_NEAR = 4
+"""So many runs are looked at one by one before the rest is searched: most often only a few have left."""
 
 
 class SlidingWindowLog(Algorithm):
@@ -161,12 +161,12 @@ class SlidingWindowLog(Algorithm):
 
     def _live(self, state: Log, horizon: int) -> int:
         """Return where the first run later than `horizon` stands, or the last run if there is none."""
-        head, end = state[_HEAD], len(state) - 2
-        near = min(head + _NEAR, end)
-        for run in range(head, near, 2):
-            if state[run] > horizon:
+        run, end = state[_HEAD], len(state) - 2
+        for _ in range(_NEAR):
+            if run >= end or state[run] > horizon:
                 return run
-        return near + 2 * bisect_right(range(near, end, 2), horizon, key=state.__getitem__)
+            run += 2
+        return run + 2 * bisect_right(range(run, end, 2), horizon, key=state.__getitem__)
 
     def _count_at(self, state: Log, horizon: int) -> int:
         """Return the cumulative count of the runs up to `horizon`."""
@@ -177,8 +177,10 @@ class SlidingWindowLog(Algorithm):
 
     def _expire(self, state: Log, horizon: int) -> None:
         """Let go of the runs up to `horizon`; the last one stays, for its time, and counts no more."""
-        base, live = self._count_at(state, horizon), self._live(state, horizon)
-        state[_BASE], state[_HEAD] = base, live
+        if state[state[_HEAD]] > horizon:
+            return
+        live = self._live(state, horizon)
+        state[_BASE], state[_HEAD] = state[-1] if state[-2] <= horizon else state[live - 1], live
         if live > len(state) // 2 + _RUNS:
             state[_HEAD] = _RUNS
             del state[_RUNS:live]
