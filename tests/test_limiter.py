@@ -500,3 +500,17 @@ def test_a_decision_is_light_and_unchangeable() -> None:
     with pytest.raises(AttributeError):
         decision.allowed = False  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(decision)) == decision
+
+
+async def test_closing_in_place_ends_the_waits_too() -> None:
+    limiter = limiter_of(1, 60_000)
+    await limiter.acquire()
+    async with anyio.create_task_group() as tasks:
+
+        async def waits() -> None:
+            with pytest.raises(LimiterClosed):
+                await limiter.acquire()
+
+        tasks.start_soon(waits)
+        await anyio.sleep(0.1)
+        limiter.close()

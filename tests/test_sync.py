@@ -117,8 +117,7 @@ def test_interrupts_at_any_moment_never_leave_the_bucket_locked() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     previous = signal.signal(signal.SIGALRM, _interrupt)
     try:
-        end = time.monotonic() + 1
-        while time.monotonic() < end:
+        while interrupts < 300:
             try:
                 while True:
                     limiter.try_acquire()
@@ -131,7 +130,6 @@ def test_interrupts_at_any_moment_never_leave_the_bucket_locked() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    assert interrupts > 50
     spent = 10**6 - limiter.sync.peek().remaining
     assert taken <= spent + interrupts + 1  # an interrupt may come between the grant and the count of this test
     assert spent <= taken + interrupts + 1

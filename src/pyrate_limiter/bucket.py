@@ -147,7 +147,8 @@ class AbstractBucket(ABC):
         """Close: whoever waits gets `LimiterClosed`, give-backs are delivered, connections of this loop are closed."""
         self._shut()
         self._dismiss(self._closed_error())
-        if room := self._rooms.get(running()):
+        room = self._rooms.get(running())
+        if room is not None and not self.instant:
             await room.drained()
         await self._disconnect()
 

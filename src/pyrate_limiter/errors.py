@@ -1,4 +1,8 @@
-"""The errors: fields go in, the sentence is made inside, and all of them survive pickling."""
+"""The errors: fields go in, the sentence is made inside, and all of them survive pickling.
+
+(The fields are plain attributes and may be left out of the constructor, so what `Exception` does for pickling
+and copying is enough.)
+"""
 
 from __future__ import annotations
 
@@ -37,18 +41,8 @@ class RateLimitError(Exception):
     @property
     def meta_info(self) -> dict[str, Any]:
         """The fields as one dict, with the sentence under ``error``."""
-        return {"error": self.message, "name": self.name, "weight": self.weight, "rate": str(self.rate)}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        fields = {"name": self.name, "weight": self.weight, "rate": self.rate, "decision": self.decision}
-        return _rebuild, (type(self), self.message, fields)
-
-    def __str__(self) -> str:
-        return self.message
-
-
-def _rebuild(kind: type[RateLimitError], message: str, fields: dict[str, Any]) -> RateLimitError:
-    return kind(message, **fields)
+        rate = None if self.rate is None else str(self.rate)
+        return {"error": self.message, "name": self.name, "weight": self.weight, "rate": rate}
 
 
 class BucketFullException(RateLimitError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -23,7 +23,7 @@ class Duration(IntEnum):
 
     @staticmethod
     def readable(milliseconds: int) -> str:
-        """Return a length in milliseconds in its largest whole or tenth unit: ``1.5m``, ``20ms``."""
+        """Return a length in milliseconds in the largest unit that it reaches, to a tenth: ``1.5m``, ``20ms``."""
         for unit in (Duration.WEEK, Duration.DAY, Duration.HOUR, Duration.MINUTE, Duration.SECOND):
             if milliseconds >= unit:
                 return f"{round(milliseconds / unit, 1):g}{unit.name[0].lower()}"
@@ -104,7 +104,7 @@ def as_rates(rates: Rate | Sequence[Rate]) -> tuple[Rate, ...]:
         ValueError: there is none.
         TypeError: one of them is not a `Rate`.
     """
-    several = (rates,) if isinstance(rates, Rate) else tuple(rates)
+    several = tuple(rates) if isinstance(rates, Iterable) and not isinstance(rates, str) else (rates,)
     if not several:
         raise ValueError("rates is empty: give at least one Rate, such as Rate(10, Duration.SECOND)")
     for rate in several:

@@ -21,7 +21,7 @@ _LAST = (1 << _STAMP) - 1
 
 
 class GCRA(Algorithm):
-    """Units leave at an even pace, after a burst: a key of 12 bytes or so, whatever the limit.
+    """Units leave at an even pace, after a burst: a key of 16 bytes or so, whatever the limit.
 
     `Rate.burst` (the limit if not given) is the most at once; then one unit fits every interval / limit.
     """
@@ -46,9 +46,9 @@ class GCRA(Algorithm):
         return (ahead + own - head) * self._p // self._q
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
-        # A request of the whole burst starts on a whole microsecond, and the fraction is lost.
-        behind = ahead + own - head
-        return -(-behind * self._p // self._q) + behind // self.capacity + 1
+        # What is so heavy that it waits for an empty bucket starts on a whole microsecond: the fraction is lost.
+        behind, emptying = ahead + own - head, max(1, (self._full - self._q) // self._p + 1)
+        return -(-behind * self._p // self._q) + behind // emptying + 1
 
     def admit(self, state: int, now: int, cost: int) -> tuple[int, int]:
         start, tat = now * self._q, state >> _STAMP
@@ -100,8 +100,9 @@ class TokenBucket(GCRA):
 class LeakyBucket(GCRA):
     """Paced: whatever was granted drains at limit / interval before anything else is granted.
 
-    One request of up to `burst` units (the limit if not given) leaves at once when the bucket is empty; the next
-    one after the time that those units take. So units never come in bursts of several requests.
+    This is the leaky bucket used as a queue. One request of up to `burst` units (the limit if not given) leaves at
+    once when the bucket is empty; the next one after the time that those units take, on the first whole microsecond.
+    So units never come in bursts of several requests.
     """
 
     def admit(self, state: int, now: int, cost: int) -> tuple[int, int]:

@@ -51,11 +51,21 @@ class Rule(ABC):
 
     @abstractmethod
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
-        """Return an upper bound for it, if nobody outside takes and no one in line weighs more than `heaviest`."""
+        """Return an upper bound for the same, if nobody outside the line takes.
+
+        Args:
+            ahead: the units in front of it, the head's included.
+            own: its own units.
+            head: the head's units.
+            heaviest: no one in line, itself included, weighs more.
+        """
 
     @abstractmethod
     def probe(self, state: State, now: int, cost: int) -> int:
-        """Return in how many microseconds `cost` fits if nothing else comes: 0 is now. Changes nothing."""
+        """Return in how many microseconds `cost` fits if nothing else comes: 0 is now. Changes nothing.
+
+        `cost` is between 1 and `capacity`: what is heavier never fits, and nobody asks.
+        """
 
     @abstractmethod
     def commit(self, state: State, now: int, cost: int) -> State:
@@ -68,7 +78,10 @@ class Rule(ABC):
 
     @abstractmethod
     def give_back(self, state: State, now: int, cost: int, at: int) -> State:
-        """Uncount up to `cost` units stamped `at`, at most what is still counted of them, and return the state."""
+        """Uncount up to `cost` units stamped `at`, at most what is still counted of them, and return the state.
+
+        Nothing is fitted into the room that the units left: what was granted since then stays as it was granted.
+        """
 
     @abstractmethod
     def view(self, state: State, now: int, refused: int = 0) -> tuple[int, int, int]:
@@ -107,6 +120,11 @@ class Rule(ABC):
 
 class Algorithm(Rule):
     """A rule for a single rate: the base of the algorithms.
+
+    Attributes:
+        bursts: whether the burst of a rate means anything to it.
+        limit: the rate's units.
+        interval: the rate's interval, in microseconds.
 
     Raises:
         ValueError: the rate has a burst and the algorithm has none.
@@ -196,7 +214,7 @@ class Several(Rule):
             states.append(rule.unpack(data[start + 4 : end]))
             start = end
         if start != len(data):
-            raise ValueError(f"a state of {len(self.rules)} rates has {len(data) - start} bytes too many")
+            raise ValueError(f"{len(data)} bytes are no state of {len(self.rules)} rates: it would take {start}")
         return states
 
 

@@ -89,7 +89,7 @@ class SlidingWindowLog(Algorithm):
         return self.admit(state, now, cost)[1]
 
     def give_back(self, state: Log, now: int, cost: int, at: int) -> Log:
-        self._expire(state, max(now, state[-2]) - self.interval)
+        self._expire(state, state[-2] - self.interval)  # not by `now`: no stamp says yet that it was reached
         run = self._run_of(state, at)
         if run < 0:
             return state
@@ -140,9 +140,7 @@ class SlidingWindowLog(Algorithm):
         try:
             values = unpack(f"<{len(data) // 8}q", data)
         except error:
-            raise ValueError(
-                f"a log of {len(data)} bytes is not whole: the state was not written by this version"
-            ) from None
+            raise ValueError(f"{len(data)} bytes are no log: they are not whole numbers of 8 bytes") from None
         if len(values) < 4 or len(values) % 2:
             raise ValueError(f"a log has a header and runs of two numbers, not {len(values)} numbers")
         return [0, _RUNS, *values]

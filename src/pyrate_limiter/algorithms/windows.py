@@ -16,8 +16,9 @@ Counter: TypeAlias = tuple[int, int, int]
 
 
 class FixedWindow(Algorithm):
-    """Counts in windows that start at multiples of the interval: the cheapest, with up to twice the limit around
-    a boundary.
+    """Counts in windows that start at multiples of the interval.
+
+    The cheapest, and the least even: up to twice the limit may pass within an interval around a boundary.
     """
 
     def fresh(self) -> Fixed:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -233,6 +234,25 @@ class BucketContract:
         stamps = [decision.at for decision in granted]
         _same(stamps, sorted(stamps), "stamps in order of arrival")
         _same(most_in_any(TENTH * 1000, granted) <= 10, True, "never more than the limit")
+        await bucket.aclose()
+
+    async def test_a_grant_is_stamped_when_it_is_made_however_late(self) -> None:
+        bucket = self.make_bucket([Rate(2, TENTH)])
+        await bucket.acquire(2)
+        granted: list[Decision] = []
+
+        async def one() -> None:
+            granted.append(await bucket.acquire(2))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one)
+            await anyio.sleep(0.02)
+            before = (await bucket.peek()).at
+            late = time.monotonic() + 0.3
+            while time.monotonic() < late:
+                pass  # the loop is blocked while the waiter is due
+        after = (await bucket.peek()).at
+        _same(before + 300_000 <= granted[0].at <= after, True, f"{before} + 0.3 s <= {granted[0].at} <= {after}")
         await bucket.aclose()
 
     async def test_a_key_that_waits_delays_no_other(self) -> None:
