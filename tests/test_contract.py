@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 
 from pyrate_limiter import AbstractBucket, InMemoryBucket, Rate
+from pyrate_limiter.buckets import SQLiteBucket
 from pyrate_limiter.testing import ScriptedStore
 from pyrate_limiter.testing.contract import BucketContract
 
 
-@pytest.fixture(params=[pytest.param(InMemoryBucket, id="memory"), pytest.param(ScriptedStore, id="scripted")])
+@pytest.fixture(
+    params=[
+        pytest.param(InMemoryBucket, id="memory"),
+        pytest.param(ScriptedStore, id="scripted"),
+        pytest.param(SQLiteBucket.temporary, id="sqlite"),
+    ]
+)
 def factory(request: pytest.FixtureRequest) -> Callable[..., AbstractBucket]:
     return request.param
 

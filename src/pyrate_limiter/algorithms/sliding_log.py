@@ -24,6 +24,7 @@ _BASE, _HEAD, _EARLIER, _JOINED, _RUNS = 0, 1, 2, 3, 4
 """Header: the cumulative count before the first live run; where that run stands in the list; and, to take the last
 join back: which time the last run had before it, and how many units joined it (0: it cannot be taken back)."""
 _NEVER = -(1 << 62)
+_FAR = 1 << 61
 _FINEST = 1000
 """Up to this limit each moment keeps a run of its own; above, so many cells share an interval."""
 
@@ -131,19 +132,23 @@ class SlidingWindowLog(Algorithm):
         return state[-2] + self.interval if state[-1] > state[_BASE] else 0
 
     def pack(self, state: Log) -> bytes:
+        # A store packs a log after every batch: counts stay as they are and their base goes with them, until they
+        # would no longer fit.
         horizon = state[-2] - self.interval
-        base = self._count_at(state, horizon)
-        runs = [value - base if i % 2 else value for i, value in enumerate(state[self._live(state, horizon) :])]
-        return pack(f"<{2 + len(runs)}q", state[_EARLIER], state[_JOINED], *runs)
+        base, runs = self._count_at(state, horizon), state[self._live(state, horizon) :]
+        if base > _FAR:
+            runs[1::2] = [count - base for count in runs[1::2]]
+            base = 0
+        return pack(f"<{3 + len(runs)}q", base, state[_EARLIER], state[_JOINED], *runs)
 
     def unpack(self, data: bytes) -> Log:
         try:
-            values = unpack(f"<{len(data) // 8}q", data)
-        except error:
+            base, *values = unpack(f"<{len(data) // 8}q", data)
+        except (error, ValueError):
             raise ValueError(f"{len(data)} bytes are no log: they are not whole numbers of 8 bytes") from None
         if len(values) < 4 or len(values) % 2:
             raise ValueError(f"a log has a header and runs of two numbers, not {len(values)} numbers")
-        return [0, _RUNS, *values]
+        return [base, _RUNS, *values]
 
     def _until_gone(self, state: Log, now: int, units: int) -> int:
         """Return in how many microseconds the oldest `units` have left."""

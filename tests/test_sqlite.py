@@ -1,0 +1,499 @@
+"""The bucket in an SQLite database: its decisions, its rows, and what it says of a damaged one."""
+
+import gc
+import os
+import pickle
+import random
+import sqlite3
+import tempfile
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from pyrate_limiter.algorithms import (
+    GCRA,
+    FixedWindow,
+    LeakyBucket,
+    SlidingWindowCounter,
+    SlidingWindowLog,
+    TokenBucket,
+    bind,
+    decide,
+)
+from pyrate_limiter.buckets import SQLiteBucket
+from pyrate_limiter.buckets.sqlite.connection import Database
+from pyrate_limiter.decisions import FOREVER, RESET, Ask
+from pyrate_limiter.errors import StoreError
+from pyrate_limiter.rates import Duration, Rate
+from pyrate_limiter.testing import ManualClock
+
+ALGORITHMS = [SlidingWindowLog, GCRA, TokenBucket, LeakyBucket, FixedWindow, SlidingWindowCounter]
+FIVE = Rate(5, Duration.MINUTE)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "limits.db"
+
+
+def opened(bucket):
+    """Return the bucket's connection, without a loop or a thread."""
+    database = Database(bucket._plan)
+    database.open()
+    return closing(database)
+
+
+def ask(database, *asks):
+    call = database.submit(asks)
+    database.commit()
+    return call.outcome()
+
+
+def query(path, sql, *values):
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        return db.execute(sql, values).fetchall()
+
+
+# Decisions.
+
+
+def random_asks(rng, keys, answers):
+    for _ in range(rng.choice([1, 1, 2, 5, 70])):
+        key, kind = rng.choice(keys), rng.random()
+        if kind < 0.75:
+            yield Ask(key, rng.choice([1, 1, 1, 2, 3]), rng.choice([0, 0, 10**6, FOREVER]))
+        elif kind < 0.85:
+            yield Ask(key, 0)
+        elif kind < 0.98:
+            yield Ask(key, -rng.choice([1, 2, 3]), at=rng.choice(answers).at if answers else 0)
+        else:
+            yield Ask(key, RESET)
+
+
+@pytest.mark.parametrize("rates", [[Rate(7, 3000)], [Rate(5, 2000), Rate(9, 7000)]], ids=["one rate", "two rates"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda kind: kind.__name__)
+def test_it_decides_as_memory_does_whatever_is_asked_and_whoever_opens_the_file(path, algorithm, rates):
+    rng, clock = random.Random(f"{algorithm.__name__} {rates}"), ManualClock()
+    rule, states, answers, keys = bind(algorithm, rates), {}, [], [f"key {i}" for i in range(50)]
+    bucket = SQLiteBucket(rates, path, algorithm=algorithm, clock=clock)
+    for _ in range(8):
+        with opened(bucket) as database:
+            for _ in range(15):
+                clock.advance(rng.choice([0, 0, 0.000001, 0.01, 0.4, -0.3, 2, 9]))
+                asks = list(random_asks(rng, keys, answers))
+                expected = decide(rule, states, asks, clock())
+                assert ask(database, *asks) == expected
+                answers += [answer for answer in expected if not answer.wait]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda kind: kind.__name__)
+def test_it_decides_as_memory_does_when_the_clock_jumps(path, algorithm):
+    rng, clock, keys = random.Random(algorithm.__name__), ManualClock(10**14), ["a", "b", "c"]
+    rule, states, rates = bind(algorithm, [Rate(7, Duration.WEEK)]), {}, [Rate(7, Duration.WEEK)]
+    with opened(SQLiteBucket(rates, path, algorithm=algorithm, clock=clock)) as database:
+        for _ in range(300):
+            clock.advance(rng.choice([0, 1, 60, 3600, -3600]))
+            asks = list(random_asks(rng, keys, []))
+            assert ask(database, *asks) == decide(rule, states, asks, clock())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_clock_that_jumps_locks_nobody_out_and_admits_one_window_more(path, algorithm, jump):
+    clock = ManualClock(10**14)
+    with opened(SQLiteBucket(Rate(10, Duration.MINUTE), path, algorithm=algorithm, clock=clock)) as database:
+        ask(database, *[Ask("", 1)] * 10)
+        clock.advance(jump)
+        admitted = sum(not answer.wait for answer in ask(database, *[Ask("", 1)] * 30))
+        assert admitted <= (10 if jump > 0 else 0)
+        clock.advance(61 if algorithm is not SlidingWindowCounter else 121)
+        assert ask(database, Ask("", 1))[0].wait == 0
+
+
+def test_a_full_window_stays_full_when_another_opens_the_file(path):
+    for expected in ([True] * 5 + [False] * 2, [False]):
+        with opened(SQLiteBucket(FIVE, path)) as database:
+            assert [not answer.wait for answer in ask(database, *[Ask("a", 1)] * len(expected))] == expected
+
+
+def test_a_refusal_is_not_written(path):
+    with opened(SQLiteBucket(FIVE, path, clock=ManualClock())) as database:
+        ask(database, *[Ask("a", 1)] * 5)
+        changes = database.total_changes
+        assert ask(database, Ask("a", 1))[0].wait > 0
+        assert database.total_changes == changes
+
+
+def test_the_clock_is_read_after_the_lock_is_held(path):
+    seen = []
+
+    def clock():
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                seen.append(str(error))
+        return 10**9
+
+    with opened(SQLiteBucket(FIVE, path, clock=clock)) as database:
+        ask(database, Ask("a", 1))
+    assert seen == ["database is locked"]
+
+
+def test_processes_of_one_boot_share_a_clock_that_begins_at_the_wall_clock(path):
+    with opened(SQLiteBucket(FIVE, path)) as first:
+        earlier = ask(first, Ask("a", 1))[0].at
+        query(path, "UPDATE pyrate_limiter_meta SET value = value + 1000000000 WHERE name LIKE 'clock %'")
+        with opened(SQLiteBucket(FIVE, path)) as second:
+            assert 1e9 <= ask(second, Ask("a", 0))[0].at - earlier < 1.1e9
+            assert 0 < ask(first, Ask("a", 0))[0].at - earlier < 1e8
+
+
+# Rows.
+
+
+def test_keys_of_any_characters_stay_apart(path):
+    keys = [
+        "",
+        "\0",
+        "a",
+        "a\0",
+        "a\0b",
+        "A",
+        "ä",
+        "a\u0308",
+        "é",
+        "'",
+        '"',
+        "a'--",
+        "🙂",
+        "a" * 5000,
+        " a",
+        "a ",
+        "1",
+        "01",
+    ]
+    with opened(SQLiteBucket(Rate(1, Duration.MINUTE), path)) as database:
+        assert [answer.wait for answer in ask(database, *[Ask(key, 1) for key in keys])] == [0] * len(keys)
+        assert all(ask(database, Ask(key, 1))[0].wait for key in keys)
+
+
+@pytest.mark.parametrize(
+    "table", ["plain", "with space", 'a"; DROP TABLE b; --', "select", "naïve", "a'b", "[x]", "a.b", "%"]
+)
+def test_a_table_may_have_any_name(path, table):
+    with opened(SQLiteBucket(FIVE, path, "b")) as other, opened(SQLiteBucket(FIVE, path, table)) as database:
+        ask(other, *[Ask("a", 1)] * 5)
+        assert [answer.remaining for answer in ask(database, *[Ask("a", 1)] * 5)] == [4, 3, 2, 1, 0]
+        assert ask(other, Ask("a", 1))[0].wait
+    assert {table, f"{table}_meta"} <= {name for (name,) in query(path, "SELECT name FROM sqlite_master")}
+
+
+@pytest.mark.parametrize("table", ["", "sqlite_x", "SQLite_x", "a\0b", "\ud800"])
+def test_a_name_that_no_table_can_have_is_refused_at_once(path, table):
+    with pytest.raises(ValueError, match=r"table cannot be named|surrogates"):
+        SQLiteBucket(FIVE, path, table)
+
+
+def test_buckets_that_differ_in_rates_or_algorithm_share_a_table_and_count_apart(path):
+    buckets = [SQLiteBucket(Rate(2, 60_000), path), SQLiteBucket(Rate(3, 60_000), path)]
+    buckets.append(SQLiteBucket(Rate(2, 60_000), path, algorithm=GCRA))
+    for bucket, fits in zip(buckets, (2, 3, 2), strict=True):
+        with opened(bucket) as database:
+            assert [not answer.wait for answer in ask(database, *[Ask("a", 1)] * 4)] == [True] * fits + [False] * (
+                4 - fits
+            )
+
+
+def test_expired_rows_go_in_small_steps_and_live_ones_stay(path):
+    clock, peak = ManualClock(), 0
+    with opened(SQLiteBucket(Rate(1, Duration.SECOND), path, clock=clock)) as database:
+        ask(database, *[Ask(f"old {i}", 1) for i in range(100)])
+        for i in range(400):
+            clock.advance(0.1)
+            ask(database, Ask(f"new {i}", 1))
+            peak = max(peak, database.execute("SELECT count(*) FROM pyrate_limiter").fetchone()[0])
+        rows = {key for (key,) in database.execute("SELECT key FROM pyrate_limiter")}
+    assert peak <= 140
+    assert len(rows) < 40
+    assert {f"new {i}" for i in range(391, 400)} <= rows
+
+
+def test_many_new_keys_at_once_are_swept_as_fast_as_they_come(path):
+    clock = ManualClock()
+    with opened(SQLiteBucket(Rate(1, Duration.SECOND), path, clock=clock)) as database:
+        for i in range(60):
+            clock.advance(0.5)
+            ask(database, *[Ask(f"{i} {j}", 1) for j in range(100)])
+        assert database.execute("SELECT count(*) FROM pyrate_limiter").fetchone()[0] < 1000
+
+
+def test_processes_that_live_for_one_call_sweep_too(path):
+    clock = ManualClock()
+    for i in range(60):
+        clock.advance(1)
+        with opened(SQLiteBucket(Rate(1, Duration.SECOND), path, clock=clock)) as database:
+            ask(database, Ask(str(i), 1))
+    assert query(path, "SELECT count(*) FROM pyrate_limiter")[0][0] < 30
+
+
+def test_the_log_of_a_high_limit_stays_short(path):
+    clock = ManualClock()
+    with opened(SQLiteBucket(Rate(10**9, Duration.SECOND), path, clock=clock)) as database:
+        for _ in range(2500):
+            clock.now += 700
+            ask(database, Ask("a", 1))
+        assert database.execute("SELECT length(state) FROM pyrate_limiter").fetchone()[0] < 17_000
+
+
+# What can be wrong with a database.
+
+
+@contextmanager
+def as_nobody():
+    """Lose root's right to write everything, if this is root."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def refused(bucket, *words):
+    with pytest.raises(StoreError) as caught, opened(bucket) as database:
+        ask(database, Ask("a", 1))
+    for word in words:
+        assert word in str(caught.value)
+    return caught.value
+
+
+def test_missing_folders_are_made(tmp_path):
+    with opened(SQLiteBucket(FIVE, tmp_path / "a" / "b" / "c.db")) as database:
+        assert ask(database, Ask("a", 1))[0].wait == 0
+
+
+def test_a_folder_is_no_database(tmp_path):
+    assert refused(SQLiteBucket(FIVE, tmp_path), str(tmp_path), "unable to open", "give the path of a file").__cause__
+
+
+def test_a_path_through_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("text")
+    refused(SQLiteBucket(FIVE, tmp_path / "file" / "limits.db"), str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("content", [b"short", b"A file that is no database.\n" * 500])
+def test_another_kind_of_file_is_refused_and_left_as_it_was(path, content):
+    path.write_bytes(content)
+    refused(SQLiteBucket(FIVE, path, use_file_lock=True), str(path), "not a database", "left as it is")
+    assert path.read_bytes() == content
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("table", ["users", "users_meta"])
+def test_somebody_elses_table_is_refused_and_the_file_left_as_it_was(path, table):
+    query(path, f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, name TEXT)")
+    before = path.read_bytes()
+    refused(SQLiteBucket(FIVE, path, "users"), str(path), repr(table), "id, name", "another table name")
+    assert path.read_bytes() == before
+    assert query(path, "PRAGMA journal_mode") == [("delete",)]
+
+
+def test_a_layout_of_another_version_is_refused_and_left_as_it_was(path):
+    with opened(SQLiteBucket(FIVE, path)) as database:
+        ask(database, Ask("a", 1))
+    query(path, "UPDATE pyrate_limiter_meta SET value = 99 WHERE name = 'version'")
+    query(path, "PRAGMA journal_mode = DELETE")
+    before = path.read_bytes()
+    refused(SQLiteBucket(FIVE, path), "version 99")
+    assert path.read_bytes() == before
+
+
+def test_an_applications_database_is_shared_with_it(path):
+    query(path, "CREATE TABLE users (name TEXT)")
+    query(path, "INSERT INTO users VALUES ('x')")
+    with opened(SQLiteBucket(FIVE, path)) as database:
+        assert ask(database, Ask("a", 1))[0].wait == 0
+    assert query(path, "SELECT * FROM users") == [("x",)]
+
+
+@pytest.fixture
+def public_folder():
+    """A folder that nobody may enter: the one of pytest is private."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_a_file_that_may_only_be_read_is_refused_and_left_as_it_was(public_folder):
+    path = public_folder / "limits.db"
+    with opened(SQLiteBucket(FIVE, path)) as database:
+        ask(database, Ask("a", 1))
+    query(path, "PRAGMA journal_mode = DELETE")
+    before = path.read_bytes()
+    with as_nobody():
+        refused(SQLiteBucket(FIVE, path), str(path), "readonly", "let this process write")
+        refused(SQLiteBucket(FIVE, public_folder / "new.db"), str(public_folder / "new.db"), "unable to open")
+        refused(SQLiteBucket(FIVE, public_folder / "new" / "new.db"), str(public_folder / "new"))
+    assert path.read_bytes() == before
+    with opened(SQLiteBucket(FIVE, path)) as database:
+        assert ask(database, Ask("a", 0))[0].remaining == 4
+
+
+def fill(database):
+    for i in range(1000):
+        ask(database, *[Ask(f"{i} {j}", 1) for j in range(50)])
+
+
+def test_a_full_disk_is_an_error_and_passes_when_there_is_room(path):
+    with opened(SQLiteBucket(FIVE, path)) as database:
+        ask(database, Ask("a", 1))
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(StoreError, match="full; free some space") as caught:
+            fill(database)
+        assert str(path) in str(caught.value)
+        assert database.sound
+        assert not database.in_transaction
+        assert ask(database, Ask("a", 1))[0].remaining == 3
+        database.execute(f"PRAGMA max_page_count = {100 * pages}")
+        assert ask(database, *[Ask(f"x {j}", 1) for j in range(50)])[0].wait == 0
+
+
+async def test_a_file_removed_in_use_is_an_error_and_the_next_call_makes_a_new_one(path):
+    bucket = SQLiteBucket(FIVE, path)
+    assert (await bucket.take(5, key="a")).allowed
+    path.unlink()
+    with pytest.raises(StoreError, match="removed while in use"):
+        await bucket.take(key="a")
+    assert (await bucket.take(key="a")).remaining == 4
+    await bucket.aclose()
+
+
+async def test_a_file_replaced_in_use_is_an_error_and_the_next_call_counts_in_the_new_one(path, tmp_path):
+    bucket, other = SQLiteBucket(FIVE, path), SQLiteBucket(FIVE, tmp_path / "other.db")
+    assert (await other.take(3, key="a")).allowed
+    await other.aclose()
+    assert (await bucket.take(key="a")).allowed
+    for companion in ("-wal", "-shm"):
+        os.remove(f"{path}{companion}")
+    (tmp_path / "other.db").rename(path)
+    with pytest.raises(StoreError, match="replaced while in use"):
+        await bucket.take(key="a")
+    assert (await bucket.take(key="a")).remaining == 1
+    await bucket.aclose()
+
+
+async def test_a_table_dropped_in_use_is_an_error_and_the_next_call_makes_a_new_one(path):
+    bucket = SQLiteBucket(FIVE, path)
+    assert (await bucket.take(key="a")).allowed
+    query(path, "DROP TABLE pyrate_limiter")
+    with pytest.raises(StoreError, match="no such table"):
+        await bucket.take(key="a")
+    assert (await bucket.take(key="a")).remaining == 4
+    await bucket.aclose()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["x'00'", "x''", "'text'", "1", "substr(state, 1, 12) || x'ff' || substr(state, 14)", "x'02' || substr(state, 2)"],
+)
+async def test_a_state_that_was_changed_is_an_error_of_its_key_alone(path, damage):
+    bucket = SQLiteBucket(FIVE, path)
+    for key in ("good", "bad"):
+        assert (await bucket.take(5, key=key)).allowed
+    query(path, f"UPDATE pyrate_limiter SET state = CAST({damage} AS BLOB) WHERE key = 'bad'")
+    with pytest.raises(StoreError, match=r"state of 'bad' .* is corrupt; delete that row"):
+        await bucket.take(key="bad")
+    assert not (await bucket.take(key="good")).allowed
+    query(path, "DELETE FROM pyrate_limiter WHERE key = 'bad'")
+    assert (await bucket.take(key="bad")).allowed
+    await bucket.aclose()
+
+
+async def test_pages_that_were_overwritten_are_an_error_and_no_admission(path):
+    bucket = SQLiteBucket(Rate(1, Duration.HOUR), path)
+    keys = [f"key {i}" for i in range(200)]
+    for key in keys:
+        assert (await bucket.take(key=key)).allowed
+    await bucket._disconnect()
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    for key in keys[:3]:
+        with pytest.raises(StoreError, match=r"malformed.*restore the file"):
+            await bucket.take(key=key)
+    path.write_bytes(content)
+    assert not (await bucket.take(key=keys[0])).allowed
+    await bucket.aclose()
+
+
+# Construction.
+
+
+def test_nothing_is_done_before_the_first_call(tmp_path):
+    SQLiteBucket(FIVE, tmp_path / "a" / "limits.db", use_file_lock=True)
+    SQLiteBucket.temporary(FIVE)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_a_path_that_cannot_be_is_refused_at_once(name):
+    with pytest.raises(ValueError, match="there is no file"):
+        SQLiteBucket(FIVE, name)
+
+
+def test_a_relative_path_is_that_of_the_time_of_construction(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bucket = SQLiteBucket(FIVE, "limits.db")
+    monkeypatch.chdir("/")
+    with opened(bucket):
+        assert (tmp_path / "limits.db").exists()
+
+
+def test_a_bucket_travels_to_other_processes_by_its_path(path):
+    bucket = SQLiteBucket([FIVE], path, "a table", algorithm=GCRA, use_file_lock=True)
+    copy = pickle.loads(pickle.dumps(bucket))
+    assert (copy.rates, copy.algorithm, copy.table, copy._plan.use_file_lock) == ((FIVE,), GCRA, "a table", True)
+    with opened(bucket) as first, opened(copy) as second:
+        ask(first, *[Ask("a", 1)] * 5)
+        assert ask(second, Ask("a", 1))[0].wait
+
+
+def test_a_bucket_in_memory_does_not_travel():
+    with pytest.raises(TypeError, match="give it the path of a file"):
+        pickle.dumps(SQLiteBucket(FIVE))
+
+
+@pytest.mark.parametrize("name", [None, ":memory:"])
+def test_a_bucket_in_memory_outlives_the_event_loops_that_use_it(name):
+    bucket = SQLiteBucket(FIVE, name)
+    for backend, expected in (("asyncio", 3), ("asyncio", 1), ("trio", -1)):
+        decision = anyio.run(bucket.take, 2, backend=backend)
+        assert decision.remaining == max(1, expected) if decision else expected < 0
+    assert anyio.run(SQLiteBucket(FIVE, name).take, 2).remaining == 3
+
+
+def test_a_temporary_file_is_private_and_goes_with_its_bucket():
+    bucket = SQLiteBucket.temporary(FIVE)
+    folder = Path(os.fspath(bucket._place)).parent
+    assert anyio.run(bucket.take).allowed
+    assert folder.stat().st_mode & 0o777 == 0o700
+    copy = pickle.loads(pickle.dumps(bucket))
+    assert anyio.run(copy.take).remaining == 3
+    anyio.run(copy.aclose)
+    assert folder.exists()
+    anyio.run(bucket.aclose)
+    assert not folder.exists()
+
+
+def test_a_temporary_file_goes_when_nobody_has_the_bucket_any_more():
+    bucket = SQLiteBucket.temporary(FIVE)
+    folder = Path(os.fspath(bucket._place)).parent
+    anyio.run(bucket.take)
+    del bucket
+    gc.collect()
+    assert not folder.exists()
