@@ -32,22 +32,22 @@ class SyncLimiter:
     def __init__(self, limiter: Limiter[Any]) -> None:
         self._limiter = limiter
 
-    def acquire(self, name: str = UNNAMED, weight: int = 1, *, timeout: float = -1) -> Decision:
+    def acquire(self, name: str = UNNAMED, weight: int = 1, timeout: float = -1) -> Decision:
         """Do as `Limiter.acquire` does; this thread sleeps while it waits."""
         limiter = self._limiter
         if timeout == -1:
-            in_place = limiter._decide_in_place(name, weight)
-            if in_place:
-                return in_place
+            at_once = limiter._at_hand._decide(name, weight, limiter._keyed)
+            if at_once:
+                return at_once
         acquire = partial(limiter.acquire, name, weight, timeout=timeout)
         return run(acquire, instead="acquire", undo=limiter.refund)
 
     def take(self, name: str = UNNAMED, weight: int = 1) -> Decision:
         """Do as `Limiter.take` does."""
         limiter = self._limiter
-        in_place = limiter._decide_in_place(name, weight)
-        if in_place is not None:
-            return in_place
+        at_once = limiter._at_hand._decide(name, weight, limiter._keyed)
+        if at_once is not None:
+            return at_once
         return run(partial(limiter.take, name, weight), instead="take", undo=limiter.refund)
 
     def slot(self, name: str = UNNAMED, weight: int = 1, *, timeout: float = -1) -> Slot:

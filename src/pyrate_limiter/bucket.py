@@ -8,12 +8,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import anyio
 
 from .algorithms import Algorithm, Rule, SlidingWindowLog, bind
-from .decisions import FOREVER, RESET, Answer, Ask, Decision
+from .decisions import BUSY, FOREVER, RESET, Answer, Ask, Decision
 from .errors import LimiterClosed, LimiterDelayException, WeightTooLarge
 from .rates import Rate, as_rates
 from .waiting import Patience, Room, loop_of, running
@@ -248,6 +248,26 @@ class AbstractBucket(ABC):
         return LimiterClosed(f"this {type(self).__name__} is closed; make a new one")
 
 
+class InPlace(Protocol):
+    """What can decide a take in place: now, without awaiting, and only if nobody waits."""
+
+    def _take(self, name: str, weight: int, keyed: bool) -> int:
+        """Take, and return the wait; `BUSY` if the long way has to be gone."""
+
+    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
+        """Take, and return the decision; None if the long way has to be gone."""
+
+
+class Nowhere:
+    """Where nothing can be decided in place."""
+
+    def _take(self, name: str, weight: int, keyed: bool) -> int:
+        return BUSY
+
+    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
+        return None
+
+
 class InstantBucket(AbstractBucket):
     """A bucket whose store is memory: it decides in place, under a short lock, without awaiting anything."""
 
@@ -259,12 +279,22 @@ class InstantBucket(AbstractBucket):
         """Decide a batch now, by `decide`; None if the lock is held elsewhere."""
 
     @abstractmethod
-    def _take(self, key: str, cost: int) -> int:
-        """Decide one ask by the same rule and return its wait, or `BUSY`."""
+    def _take(self, name: str, weight: int, keyed: bool) -> int:
+        """Decide one take by the same rule.
+
+        Args:
+            name: the key if `keyed`; otherwise a label, and the key is "".
+            weight: whatever the caller gave.
+            keyed: whether names are keys.
+
+        Returns:
+            The wait; or `BUSY` if the long way has to be gone: because the lock is held elsewhere, somebody waits, the
+            weight is not an int from 1 to the capacity, or a keyed call has no name.
+        """
 
     @abstractmethod
-    def _decide(self, key: str, cost: int, name: str) -> Decision | None:
-        """Decide one ask by the same rule and return the decision for `name`; None if the lock is held elsewhere."""
+    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
+        """Do as `_take` does, and return the decision; None instead of `BUSY`."""
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         pause = 0.00005
@@ -368,6 +398,7 @@ class _Forks:
         self._held = []
 
 
+NOWHERE = Nowhere()
 _forks = _Forks()
 
 __all__ = ["AbstractBucket", "BucketStatistics", "InstantBucket"]

@@ -71,6 +71,11 @@ class Rule(ABC):
     def commit(self, state: State, now: int, cost: int) -> State:
         """Count `cost` (for which `probe` said 0) at `now`, perhaps in place, and return the state."""
 
+    def admit(self, state: State, now: int, cost: int) -> tuple[int, State]:
+        """Count `cost` at `now` if it fits, as `commit` does; return what `probe` says, and the state."""
+        wait = self.probe(state, now, cost)
+        return wait, state if wait else self.commit(state, now, cost)
+
     @abstractmethod
     def give_back(self, state: State, now: int, cost: int, at: int) -> State:
         """Uncount up to `cost` units stamped `at`, at most what is still counted of them, and return the state.

@@ -29,6 +29,10 @@ _FINEST = 1000
 """Up to this limit each moment keeps a run of its own; above, so many cells share an interval."""
 
 
+_NEAR = 4
+"""So many runs are looked at one by one before the rest is searched: most often only a few have left."""
+
+
 class SlidingWindowLog(Algorithm):
     """Remembers every admitted unit for one interval: exact, with nothing between the units and the limit.
 
@@ -57,34 +61,33 @@ class SlidingWindowLog(Algorithm):
 
     def probe(self, state: Log, now: int, cost: int) -> int:
         over = state[-1] - state[_BASE] + cost - self.limit
-        if over <= 0:
-            return 0
-        # So many units must leave. They have left when the run that holds the last of them is an interval old.
-        head, need = state[_HEAD], state[_BASE] + over
-        if state[head + 1] < need:
-            head += 2 * bisect_left(range(head + 1, len(state), 2), need, key=state.__getitem__)
-        wait = state[head] + self.interval - now
-        return max(0, wait)
+        return self._until_gone(state, now, over) if over > 0 else 0
 
-    def commit(self, state: Log, now: int, cost: int) -> Log:
-        total = state[-1] + cost
-        if total - state[_BASE] > self.limit:
+    def admit(self, state: Log, now: int, cost: int) -> tuple[int, Log]:
+        count = state[-1]
+        over = count - state[_BASE] + cost - self.limit
+        if over > 0:
+            if wait := self._until_gone(state, now, over):
+                return wait, state
             self._expire(state, now - self.interval)
         last = state[-2]
-        if total - cost == state[_BASE]:  # nothing is live
+        if count == state[_BASE]:  # nothing is live
             state[_HEAD] = _RUNS
-            state[_RUNS:] = (now, total)
+            state[_RUNS:] = (now, count + cost)
         elif now // self._cell == last // self._cell:
             # The time before the count: an interrupt in between leaves units that count too long, never too short.
             state[_EARLIER] = last
             state[_JOINED] = cost
             state[-2] = now
-            state[-1] = total
+            state[-1] = count + cost
         else:
-            state += (now, total)
+            state += (now, count + cost)
             if len(state) > self._longest:
                 self._expire(state, now - self.interval)
-        return state
+        return 0, state
+
+    def commit(self, state: Log, now: int, cost: int) -> Log:
+        return self.admit(state, now, cost)[1]
 
     def give_back(self, state: Log, now: int, cost: int, at: int) -> Log:
         self._expire(state, state[-2] - self.interval)  # not by `now`: no stamp says yet that it was reached
@@ -103,12 +106,15 @@ class SlidingWindowLog(Algorithm):
         return state
 
     def view(self, state: Log, now: int, refused: int = 0) -> tuple[int, int, int]:
-        horizon = now - self.interval
-        if state[state[_HEAD]] > horizon:  # as in `_count_at`, without the call: this is on every caller's way
+        last, horizon = state[-2], now - self.interval
+        if state[state[_HEAD]] > horizon:
+            used = state[-1] - state[_BASE]
+        elif last == now:  # the clock is held at the last stamp, so what has left has left for good
+            self._expire(state, horizon)
             used = state[-1] - state[_BASE]
         else:
             used = state[-1] - self._count_at(state, horizon)
-        return (self.limit - used, state[-2] + self.interval - now, 0) if used else (self.limit, 0, 0)
+        return (self.limit - used, last - horizon, 0) if used else (self.limit, 0, 0)
 
     def last(self, state: Log) -> int:
         return state[-2]
@@ -144,19 +150,26 @@ class SlidingWindowLog(Algorithm):
             raise ValueError(f"a log has a header and runs of two numbers, not {len(values)} numbers")
         return [base, _RUNS, *values]
 
+    def _until_gone(self, state: Log, now: int, units: int) -> int:
+        """Return in how many microseconds the oldest `units` have left."""
+        # They have left when the run that holds the last of them is an interval old.
+        run, need = state[_HEAD], state[_BASE] + units
+        if state[run + 1] < need:
+            run += 2 * bisect_left(range(run + 1, len(state), 2), need, key=state.__getitem__)
+        wait = state[run] + self.interval - now
+        return wait if wait > 0 else 0  # noqa: FURB136 - max() is a call
+
     def _late_interval(self) -> int:
         return self.interval + (self._cell if self._cell > 1 else 0)
 
     def _live(self, state: Log, horizon: int) -> int:
         """Return where the first run later than `horizon` stands, or the last run if there is none."""
-        head, end = state[_HEAD], len(state) - 2
-        if state[head] > horizon:
-            return head
-        step = 2
-        while head + step < end and state[head + step] <= horizon:
-            head += step
-            step *= 2
-        return head + 2 * bisect_right(range(head, min(head + step, end), 2), horizon, key=state.__getitem__)
+        run, end = state[_HEAD], len(state) - 2
+        for _ in range(_NEAR):
+            if run >= end or state[run] > horizon:
+                return run
+            run += 2
+        return run + 2 * bisect_right(range(run, end, 2), horizon, key=state.__getitem__)
 
     def _count_at(self, state: Log, horizon: int) -> int:
         """Return the cumulative count of the runs up to `horizon`."""
@@ -167,8 +180,10 @@ class SlidingWindowLog(Algorithm):
 
     def _expire(self, state: Log, horizon: int) -> None:
         """Let go of the runs up to `horizon`; the last one stays, for its time, and counts no more."""
-        base, live = self._count_at(state, horizon), self._live(state, horizon)
-        state[_BASE], state[_HEAD] = base, live
+        if state[state[_HEAD]] > horizon:
+            return
+        live = self._live(state, horizon)
+        state[_BASE], state[_HEAD] = state[-1] if state[-2] <= horizon else state[live - 1], live
         if live > len(state) // 2 + _RUNS:
             state[_HEAD] = _RUNS
             del state[_RUNS:live]

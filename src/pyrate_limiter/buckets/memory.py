@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from threading import Lock
+from time import monotonic_ns
 
 from ..algorithms import Algorithm, SlidingWindowLog, decide
 from ..bucket import BucketStatistics, InstantBucket, valid_key
-from ..clocks import Clock, monotonic
-from ..decisions import Answer, Ask, Decision
+from ..clocks import Clock
+from ..decisions import BUSY, UNNAMED, Answer, Ask, Decision
 from ..rates import Rate, require_positive
 from .keys import Keys
 
 _tuple = tuple.__new__
-_NEVER = 1 << 62
 
 
 class InMemoryBucket(InstantBucket):
@@ -39,48 +40,54 @@ class InMemoryBucket(InstantBucket):
     ) -> None:
         super().__init__(rates, algorithm=algorithm)
         require_positive("max_keys", max_keys)
-        self._clock = clock or monotonic
+        # The moment is `tick() // ticks`, so the host's clock is read without a function of ours in between. It never
+        # steps; one that may is watched.
+        self._tick, self._ticks = (monotonic_ns, 1000) if clock is None else (partial(self._watched, clock), 1)
         self._keys = Keys(self.rule, max_keys)
         self._lock = Lock()
         self._latest = 0
-        self._probe, self._commit, self._view = self.rule.probe, self.rule.commit, self.rule.view
 
-    def _take(self, key: str, cost: int) -> int:
+    # Both calls below are one undivided piece each, because a function of our own more costs a twentieth of them.
+
+    def _take(self, name: str, weight: int, keyed: bool) -> int:
+        if type(weight) is not int or not 0 < weight <= self.capacity or self._rooms or (keyed and name is UNNAMED):
+            return BUSY
+        key = name if keyed else ""
         with self._lock:
-            now = self._clock()
+            tick = self._tick
+            now = tick() // self._ticks
             keys = self._keys
-            state = keys.young.get(key)
-            if state is None or not self._latest <= now < keys.sweep_at:
-                return self._the_long_way(key, cost, now).wait
-            self._latest = now
-            wait = self._probe(state, now, cost)
-            if not wait:
-                keys.young[key] = self._commit(state, now, cost)
+            young = keys.young
+            if now >= keys.sweep_at or key not in young:
+                return self._the_long_way(key, weight, now).wait
+            wait, young[key] = self.rule.admit(young[key], now, weight)
             return wait
 
-    def _decide(self, key: str, cost: int, name: str) -> Decision:
+    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
+        if type(weight) is not int or not 0 < weight <= self.capacity or self._rooms or (keyed and name is UNNAMED):
+            return None
+        key = name if keyed else ""
         with self._lock:
-            now = self._clock()
+            tick = self._tick
+            now = tick() // self._ticks
             keys = self._keys
-            state = keys.young.get(key)
-            if state is None or not self._latest <= now < keys.sweep_at:
-                return self._decision(name, cost, self._the_long_way(key, cost, now))
-            self._latest = now
-            wait = self._probe(state, now, cost)
-            if not wait:
-                keys.young[key] = state = self._commit(state, now, cost)
-                remaining, reset, index = self._view(state, now)
-            else:
-                remaining, reset, index = self._view(state, now, cost)
+            young = keys.young
+            if now >= keys.sweep_at or key not in young:
+                return self._decision(name, weight, self._the_long_way(key, weight, now))
+            rule = self.rule
+            wait, state = rule.admit(young[key], now, weight)
+            young[key] = state
+            remaining, reset, index = rule.view(state, now, wait and weight)
         rate = self.rates[index]
+        retry = wait / 1e6 if wait else 0.0
         return _tuple(
             Decision,
-            (not wait, name, cost, now, wait / 1e6, reset / 1e6, remaining, rate.limit, rate, 0.0, False),
+            (not wait, name, weight, now, retry, reset / 1e6, remaining, rate.limit, rate, 0.0, False),
         )
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer]:
         with self._lock:
-            return self._decide_all(asks, self._clock())
+            return self._decide_all(asks, self._tick() // self._ticks)
 
     def _the_long_way(self, key: str, cost: int, now: int) -> Answer:
         """Decide for a key that is new, after a clock went back, when idle keys are to be looked for, or not at all."""
@@ -88,15 +95,25 @@ class InMemoryBucket(InstantBucket):
         return self._decide_all((Ask(valid_key(key), cost),), now)[0]
 
     def _decide_all(self, asks: Sequence[Ask], now: int) -> list[Answer]:
-        self._latest = max(self._latest, now)
+        if self.closed:
+            return decide(self.rule, {}, asks, now)  # late give-backs
         self._keys.now = now
         if now >= self._keys.sweep_at:
             self._keys.sweep()
         return decide(self.rule, self._keys, asks, now)
 
+    def _watched(self, clock: Clock) -> int:
+        """Read a clock that may go back; while it is behind, every call goes the long way, where that is seen to."""
+        now = clock()
+        if now < self._latest:
+            self._keys.sweep_at = 0
+        self._latest = max(self._latest, now)
+        return now
+
     def _shut(self) -> None:
-        super()._shut()
-        self._latest = _NEVER  # no moment is after it, so every call goes the long way and finds the bucket closed
+        with self._lock:
+            super()._shut()
+            self._keys = Keys(self.rule, 1)  # every call finds its key new, goes the long way, and finds it closed
 
     def statistics(self) -> BucketStatistics:
         _, waiting, owed = super().statistics()

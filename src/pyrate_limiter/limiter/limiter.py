@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cas
 from weakref import WeakSet
 
 from ..blocking import SyncLimiter, run
-from ..bucket import NOT_AT_ALL, AbstractBucket, InstantBucket, as_patience, valid_weight
+from ..bucket import NOT_AT_ALL, NOWHERE, AbstractBucket, InPlace, InstantBucket, as_patience, valid_weight
 from ..buckets.memory import InMemoryBucket
 from ..clocks import Clock
-from ..decisions import BUSY, FOREVER, UNNAMED, Decision
+from ..decisions import FOREVER, UNNAMED, Decision
 from ..errors import BucketFullException, LimiterClosed, LimiterDelayException, RateLimitError, WeightTooLarge
 from ..rates import MICROSECONDS, Rate
 from ..routing import BucketAsyncWrapper, BucketFactory
@@ -58,7 +58,7 @@ class Limiter(Generic[Result_co]):
     # What a limiter is that was not initialised yet: see `factories.LIMITER`.
     _bucket: AbstractBucket | None = None
     _factory: BucketFactory | None = None
-    _quick: InstantBucket | None = None
+    _at_hand: InPlace = NOWHERE
     _patience = Patience()
     _keyed = _owned = _raises = _awaited = _closed = False
     _disabled = 0
@@ -158,7 +158,7 @@ class Limiter(Generic[Result_co]):
             self._bucket = InMemoryBucket(cast("Rate | Sequence[Rate]", argument), clock=clock)
         else:
             self._bucket = argument if isinstance(argument, AbstractBucket) else None
-        self._quick = self._bucket if isinstance(self._bucket, InstantBucket) else None
+        self._at_hand = self._bucket if isinstance(self._bucket, InstantBucket) else NOWHERE
 
     # The calls, in the order in which a user meets them.
 
@@ -186,11 +186,11 @@ class Limiter(Generic[Result_co]):
             self._check(name, weight, blocking, timeout)
             return cast("Result_co", PendingBool(self.try_acquire_async(name, weight, blocking, timeout)))
         if timeout == -1:
-            wait = self._take_in_place(name, weight)
+            wait = self._at_hand._take(name, weight, self._keyed)
             if not wait:
-                return cast("Result_co", True)
+                return True  # type: ignore[return-value]
             if wait > 0 and not blocking and not self._raises:
-                return cast("Result_co", False)
+                return False  # type: ignore[return-value]
         return cast("Result_co", self.sync._try_acquire(name, weight, blocking, timeout))
 
     async def try_acquire_async(
@@ -198,7 +198,7 @@ class Limiter(Generic[Result_co]):
     ) -> bool:
         """Do as `try_acquire` does, always to be awaited."""
         if timeout == -1:
-            wait = self._take_in_place(name, weight)
+            wait = self._at_hand._take(name, weight, self._keyed)
             if not wait:
                 return True
             if wait > 0 and not blocking and not self._raises:
@@ -206,7 +206,7 @@ class Limiter(Generic[Result_co]):
         patience = self._check(name, weight, blocking, timeout)
         return self._as_bool(await self._attempt(name, weight, patience), patience)
 
-    async def acquire(self, name: str = UNNAMED, weight: int = 1, *, timeout: float = -1) -> Decision:
+    async def acquire(self, name: str = UNNAMED, weight: int = 1, timeout: float = -1) -> Decision:
         """Take `weight` units, waiting for them in order of arrival.
 
         Args:
@@ -225,9 +225,9 @@ class Limiter(Generic[Result_co]):
             StoreError: the store could not decide.
         """
         if timeout == -1:
-            in_place = self._decide_in_place(name, weight)
-            if in_place is not None and in_place.allowed:
-                return in_place
+            at_once = self._at_hand._decide(name, weight, self._keyed)
+            if at_once is not None and at_once.allowed:
+                return at_once
         patience = self._check(name, weight, True, timeout)
         decision = await self._request(name, weight, patience)
         if not decision:
@@ -245,9 +245,9 @@ class Limiter(Generic[Result_co]):
             LimiterClosed: the limiter is closed.
             StoreError: the store could not decide.
         """
-        in_place = self._decide_in_place(name, weight)
-        if in_place is not None:
-            return in_place
+        at_once = self._at_hand._decide(name, weight, self._keyed)
+        if at_once is not None:
+            return at_once
         return await self._request(name, weight, NOT_AT_ALL)
 
     def slot(self, name: str = UNNAMED, weight: int = 1, *, timeout: float = -1) -> Slot:
@@ -300,12 +300,12 @@ class Limiter(Generic[Result_co]):
     def disabled(self) -> Iterator[None]:
         """Admit everything and count nothing inside the `with` block: for tests of what is limited."""
         self._disabled += 1
-        quick, self._quick = self._quick, None
+        at_hand, self._at_hand = self._at_hand, NOWHERE
         try:
             yield
         finally:
             self._disabled -= 1
-            self._quick = quick
+            self._at_hand = at_hand
 
     @cached_property
     def sync(self) -> SyncLimiter:
@@ -348,26 +348,6 @@ class Limiter(Generic[Result_co]):
         if self._global_name is not None:
             return self._global_name
         return (_rebuild, (self._bucket or self._factory, self._settings()))
-
-    # In place: what an instant bucket decides without anybody waiting.
-
-    def _take_in_place(self, name: str, weight: int) -> int:
-        """Return the wait, or `BUSY` if it cannot be had in place."""
-        quick = self._quick
-        if quick is None or quick._rooms or weight.__class__ is not int or not 0 < weight <= quick.capacity:
-            return BUSY
-        if not self._keyed:
-            return quick._take("", weight)
-        return BUSY if name is UNNAMED else quick._take(name, weight)
-
-    def _decide_in_place(self, name: str, weight: int) -> Decision | None:
-        """Return the decision, or None if it cannot be had in place."""
-        quick = self._quick
-        if quick is None or quick._rooms or weight.__class__ is not int or not 0 < weight <= quick.capacity:
-            return None
-        if not self._keyed:
-            return quick._decide("", weight, name)
-        return None if name is UNNAMED else quick._decide(name, weight, name)
 
     # The long way.
 
@@ -432,7 +412,7 @@ class Limiter(Generic[Result_co]):
     def _shut(self) -> list[AbstractBucket]:
         """Refuse what comes and dismiss who waits; return the buckets that are to be closed too."""
         self._closed = True
-        self._quick = None
+        self._at_hand = NOWHERE
         for bucket in [self._bucket] if self._bucket else list(self._used):
             bucket._dismiss(self._closed_error(), self)
         return [self._bucket] if self._bucket and self._owned else []
