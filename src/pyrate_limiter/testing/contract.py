@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from ..algorithms import (
@@ -281,14 +282,24 @@ class BucketContract:
     @pytest.mark.parametrize("seed", range(3))
     async def test_what_is_granted_to_the_cancelled_goes_back(self, seed: int) -> None:
         bucket = self.make_bucket([Rate(100, Duration.HOUR)])
-        chance, served = random.Random(seed), []
+        chance = random.Random(seed)
+        served: list[Decision] = []
+
+        async def cancel(scope: anyio.CancelScope, turns: int) -> None:
+            for _ in range(turns):  # by then the call is under way, has come back, or has not begun
+                await anyio.lowlevel.checkpoint()
+            scope.cancel()
 
         async def one() -> None:
-            with anyio.move_on_after(chance.choice([0, 0.0005, 0.002, 5])):
-                await anyio.sleep(chance.random() * 0.003)
+            await anyio.sleep(chance.random() * 0.005)
+            with anyio.CancelScope() as scope:
+                if chance.random() < 0.6:
+                    tasks.start_soon(cancel, scope, chance.randint(0, 8))
                 served.append(await bucket.acquire())
 
-        await _all([one] * 90)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(90):
+                tasks.start_soon(one)
         with anyio.fail_after(10):
             while (left := (await bucket.peek()).remaining) != 100 - len(served):  # noqa: ASYNC110
                 await anyio.sleep(0.01)
