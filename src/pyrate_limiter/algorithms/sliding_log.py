@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Log: TypeAlias = list[int]
 """[base, head, earlier, joined, time, cumulative count, time, cumulative count, ...]"""
-Outline: TypeAlias = tuple[int, int, int, int, int, int]
+Outline: TypeAlias = tuple[int, ...]
 """How many runs are live, the cumulative count before them, the two numbers that take a join back, and the last run."""
 _BASE, _HEAD, _EARLIER, _JOINED, _RUNS = 0, 1, 2, 3, 4
 """Header: the cumulative count before the first live run; where that run stands in the list; and, to take the last

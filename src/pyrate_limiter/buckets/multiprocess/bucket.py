@@ -1,0 +1,259 @@
+"""The bucket in shared memory: for all processes of one user on one host."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from hashlib import blake2b
+from threading import Lock
+from typing import Any
+
+from ...algorithms import Algorithm, SlidingWindowLog, State, decide
+from ...bucket import BucketStatistics, InstantBucket, valid_key
+from ...clocks import Clock, monotonic
+from ...decisions import BUSY, Answer, Ask
+from ...rates import Rate, require_positive
+from . import lifetime
+from .banks import UNKNOWN, Entry, banks_for, memory_of
+from .file import File, open_file
+from .folder import TOUCHED
+from .slots import Slots, size_of
+
+ROOM = 1 << 22
+"""Bytes of memory that a bucket takes if it is not said how many keys it is for."""
+_FEWEST, _MOST = 16, 10_000
+_LAYOUT = 1
+_SHARE = 64
+_LOOK = 100_000
+_UNTIL_THE_END = 1 << 62
+_tuple = tuple.__new__
+
+
+class MultiprocessBucket(InstantBucket):
+    """Budgets in shared memory: for the processes of one user on one host, with no server and no manager.
+
+    A process that is killed leaves the others running and the counts right. Without a name a bucket that is made in a
+    main process is a budget of its own, which child processes share if they inherit or unpickle it; one that is made
+    in a child of `multiprocessing` shares with all processes of its tree that did so with equal arguments. With a
+    name it shares with every process of the user that gives the same name and arguments.
+
+    The memory is taken when the bucket is first used: for a key about 150 bytes with the algorithms of one number
+    and with the log 32 for each unit of the limit, at most 32 KB, for each rate.
+
+    Args:
+        rates: one rate or several.
+        name: which budget to share, or None.
+        algorithm: how they are counted.
+        max_keys: the most keys; None stands for as many as fit into 4 MB, at least 16 and at most 10 000. Idle keys
+            make room. If there is none, `TableFull` is raised.
+        clock: a function that returns microseconds, for tests.
+
+    Raises:
+        NotImplementedError: the system has no `flock`, as Windows.
+    """
+
+    batch = 100
+
+    def __init__(
+        self,
+        rates: Rate | Sequence[Rate],
+        name: str | None = None,
+        *,
+        algorithm: type[Algorithm] = SlidingWindowLog,
+        max_keys: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError("MultiprocessBucket needs flock, which Windows has not: use SQLiteBucket")
+        super().__init__(rates, algorithm=algorithm)
+        self.share = max(1, min(rate.limit for rate in self.rates) // _SHARE)
+        self.name = name if name is None else valid_key(name)
+        self.max_keys = self._fitting() if max_keys is None else max_keys
+        require_positive("max_keys", self.max_keys)
+        self._in_child = lifetime.is_child()
+        self._where: str | None = None
+        self._clock = clock or monotonic
+        self._mutex = Lock()
+        self._file: File | None = None
+        self._slots: Slots
+        self._looked = 0
+        self._last, self._probe, self._commit, self._view = (
+            self.rule.last,
+            self.rule.probe,
+            self.rule.commit,
+            self.rule.view,
+        )
+
+    @classmethod
+    def init(cls, rates: Rate | Sequence[Rate], name: str | None = None) -> MultiprocessBucket:
+        """Return a bucket; the same as the class itself."""
+        return cls(rates, name)
+
+    def statistics(self) -> BucketStatistics:
+        keys, waiting, owed = super().statistics()
+        return BucketStatistics(keys if self._file is None else len(self._slots), waiting, owed)
+
+    def _take(self, key: str, cost: int) -> int:
+        with self._mutex:
+            try:
+                now = self._enter()
+                return self._admit(key, cost, now)[0] if now >= 0 else BUSY
+            finally:
+                self._leave()
+
+    def _decide(self, key: str, cost: int) -> Answer:
+        with self._mutex:
+            try:
+                now = self._enter()
+                if now < 0:
+                    return Answer(BUSY, 0)
+                wait, state, now = self._admit(key, cost, now)
+                return _tuple(Answer, (wait, now, *self._view(state, now, cost if wait else 0), False))
+            finally:
+                self._leave()
+
+    def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
+        with self._mutex:
+            try:
+                now = self._enter()
+                return self._decide_all(asks, now) if now >= 0 else None
+            finally:
+                self._leave()
+
+    def _admit(self, key: str, cost: int, now: int) -> tuple[int, State, int]:
+        """Decide one take, and return its wait, the state after it and its moment."""
+        slots = self._slots
+        entry = slots.find(key) or slots.insert(valid_key(key), now, set())
+        if now < self._last(entry.state):
+            answer = self._decide_all((Ask(key, cost),), now)[0]
+            return answer.wait, entry.state, answer.at
+        wait = self._probe(entry.state, now, cost)
+        if not wait:
+            entry.sequence = UNKNOWN  # the commit may be in place, and be interrupted
+            slots.words[TOUCHED] = now
+            slots.save(entry, self._commit(entry.state, now, cost))
+        return wait, entry.state, now
+
+    def _decide_all(self, asks: Sequence[Ask], now: int) -> list[Answer]:
+        batch = _Batch(self._slots, asks, now)
+        answers = decide(self.rule, batch, asks, now)
+        batch.save(now)
+        return answers
+
+    def _enter(self) -> int:
+        """Take the lock that keeps processes apart, and return the moment, or `BUSY`."""
+        while True:
+            file = self._file or self._open()
+            if not file.lock():
+                return BUSY
+            now = self._clock()
+            if not file.dead and not (abs(now - self._looked) > _LOOK and self._deleted(file, now)):
+                return now
+            self._file = None
+
+    def _deleted(self, file: File, now: int) -> bool:
+        self._looked = now
+        return file.gone
+
+    def _leave(self) -> None:
+        if self._file is not None:
+            self._file.unlock()
+
+    def _open(self) -> File:
+        memory = memory_of(self.rule) if self._clock is monotonic else _UNTIL_THE_END
+        banks = banks_for(self.rule)
+        file = open_file(self._place(), self._spec(), size_of(banks, self.max_keys), memory)
+        self._slots = Slots(self.rule, banks, self.max_keys, file)
+        self._file = file
+        return file
+
+    def _place(self) -> str:
+        """Return the name of the file, settled on the first use: a tree's secret may not be known before."""
+        if self._where is None:
+            if self.name is not None:
+                self._where = lifetime.named(self.name)
+            else:
+                self._where = lifetime.of_tree(self._spec()) if self._in_child else lifetime.own()
+        return self._where
+
+    def _spec(self) -> bytes:
+        """Return what must be equal where a storage is shared."""
+        algorithm = f"{self.algorithm.__module__}.{self.algorithm.__qualname__}"
+        rates = [(rate.limit, rate.interval, rate.burst) for rate in self.rates]
+        return blake2b(repr((_LAYOUT, algorithm, rates, self.max_keys)).encode(), digest_size=16).digest()
+
+    def _fitting(self) -> int:
+        return max(_FEWEST, min(_MOST, ROOM // (8 * banks_for(self.rule).words)))
+
+    def _before_fork(self) -> None:
+        if not self._in_child:
+            self._place()  # or each child would make one of its own
+        self._mutex.acquire()
+
+    def _after_fork(self) -> None:
+        self._mutex.release()
+
+    def _forked(self) -> None:
+        super()._forked()
+        self._mutex = Lock()
+        self._file = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        keywords = {"algorithm": self.algorithm, "max_keys": self.max_keys, "clock": self._clock}
+        return _again, (type(self), self._place(), (self.rates, self.name), keywords)
+
+
+class _Batch:
+    """The states of one batch. Until they are saved they are unknown to this process, so an error leaves the old ones.
+
+    Keys that take have a slot before anything is decided: if there is no room, nothing is spent.
+    """
+
+    def __init__(self, slots: Slots, asks: Sequence[Ask], now: int) -> None:
+        self.changed: dict[str, State] = {}
+        self._slots = slots
+        self._anew = {ask.key for ask in asks if ask.cost < 0}
+        self._entries: dict[str, Entry | None] = {}
+        taken: set[int] = set()
+        for ask in asks:
+            if ask.cost > 0 and ask.key not in self._entries:
+                entry = slots.find(ask.key) or slots.insert(valid_key(ask.key), now, taken)
+                self._entries[ask.key] = entry
+                taken.add(entry.index)
+
+    def get(self, key: str) -> State | None:
+        if key in self.changed:
+            return self.changed[key]
+        if key not in self._entries:
+            self._entries[key] = self._slots.find(valid_key(key))
+        entry = self._entries[key]
+        if entry is None:
+            return None
+        entry.sequence = UNKNOWN
+        return entry.state
+
+    def __setitem__(self, key: str, state: State) -> None:
+        if self._entries[key] is not None:  # else nothing was taken, and the state says nothing
+            self.changed[key] = state
+
+    def save(self, now: int) -> None:
+        """Make what changed count."""
+        words = self._slots.words
+        if self.changed:
+            words[TOUCHED] = now
+        for key, entry in self._entries.items():
+            if entry is None:
+                continue
+            if key in self.changed:
+                self._slots.save(entry, self.changed[key], key in self._anew)
+            else:
+                entry.sequence = words[entry.at]
+
+
+def _again(
+    kind: type[MultiprocessBucket], where: str, arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> MultiprocessBucket:
+    """Return a bucket that came out of a pickle."""
+    bucket = kind(*arguments, **keywords)
+    bucket._where = where
+    return bucket
