@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -19,27 +21,19 @@ from pyrate_limiter.algorithms import (
 )
 from pyrate_limiter.buckets.multiprocess import MultiprocessBucket, TableFull, lifetime
 from pyrate_limiter.buckets.multiprocess.folder import Folder
-from pyrate_limiter.decisions import BEHIND, FOREVER, RESET, Answer, Ask
+from pyrate_limiter.decisions import FOREVER, RESET, Answer, Ask
 from pyrate_limiter.rates import Rate
+from pyrate_limiter.testing import ManualClock
 
 ALGORITHMS = [SlidingWindowLog, GCRA, LeakyBucket, FixedWindow, SlidingWindowCounter]
 RATES = {
     "one": [Rate(1, 10)],
     "few": [Rate(7, 20)],
     "many": [Rate(5000, 100)],
+    "slow": [Rate(30, 8000), Rate(90, 60_000)],
     "three": [Rate(5, 10), Rate(12, 50), Rate(3000, 1000)],
 }
 _numbers = count()
-
-
-class Now:
-    """A clock that stands where it is put."""
-
-    def __init__(self, now: int = 10_000_000) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        return self.now
 
 
 @pytest.fixture
@@ -80,13 +74,13 @@ def remember(granted: list[tuple[str, int, int]], asks: list[Ask], answers: list
 @pytest.mark.parametrize("rates", RATES.values(), ids=RATES)
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm.__name__)
 def test_three_processes_answer_as_one_in_memory(algorithm: type[Algorithm], rates: list[Rate], seed: int, name: str):
-    rng, clock = random.Random(seed), Now()
+    rng, clock = random.Random(seed), ManualClock()
     buckets = [MultiprocessBucket(rates, name, algorithm=algorithm, clock=clock) for _ in range(3)]
     rule, states, granted = bind(algorithm, rates), {}, []
-    pace = rng.choice([50, 1000, 4000])
-    for _ in range(600):
+    pace = rng.choice([50, 1000, 4000]) if rates[0].interval < 1000 else 200_000
+    for _ in range(500):
         clock.now += rng.choice([0, 1, pace, rng.randrange(2 * pace)])
-        if rng.random() < 0.02:
+        if rng.random() < 0.03:
             clock.now -= rng.choice([500, 1_500_000])
         elif rng.random() < 0.01:
             clock.now += 3_000_000
@@ -99,3 +93,132 @@ def test_three_processes_answer_as_one_in_memory(algorithm: type[Algorithm], rat
             answers = bucket._step(asks)
         assert answers == expected
         remember(granted, asks, answers)
+
+
+@pytest.mark.parametrize(("limit", "takes"), [(300, 1000), (1500, 4000)])
+def test_processes_follow_a_log_through_the_ends_of_its_ring(limit: int, takes: int, name: str):
+    clock, rng = ManualClock(), random.Random(limit)
+    buckets = [MultiprocessBucket(Rate(limit, 1000), name, max_keys=2, clock=clock) for _ in range(3)]
+    rule, states = buckets[0].rule, {}
+    for _ in range(takes):
+        clock.now += rng.choice([100, 900, 1100])
+        bucket = rng.choices(buckets, (90, 9, 1))[0]
+        assert bucket._step([Ask("", 1)]) == decide(rule, states, [Ask("", 1)], clock.now)
+
+
+def test_a_key_that_comes_back_to_its_slot_is_not_joined_to_what_a_process_knows_of_it(name: str):
+    clock = ManualClock()
+    one, two = (MultiprocessBucket(Rate(9, 1000), name, max_keys=1, clock=clock) for _ in range(2))
+    for _ in range(3):
+        clock.advance(0.001)
+        assert one._take("x", 1) == 0
+    clock.advance(2)
+    assert two._take("y", 1) == 0
+    clock.advance(2)
+    for _ in range(5):
+        clock.advance(0.001)
+        assert two._take("x", 1) == 0
+    assert one._decide("x", 1).remaining == 3
+
+
+def test_idle_keys_make_room_and_when_there_are_none_the_error_says_so(name: str):
+    clock = ManualClock()
+    bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=2, clock=clock)
+    assert [bucket._take(key, 1) for key in ("a", "b", "a", "b", "a")] == [0, 0, 0, 0, 1_000_000]
+    for _ in range(2):
+        with pytest.raises(TableFull, match=r"all 2 keys .* 1 s more: raise max_keys"):
+            bucket._take("c", 1)
+    clock.advance(0.5)
+    with pytest.raises(TableFull, match=r"0\.5 s more"):
+        bucket._step([Ask("a", 0), Ask("c", 1)])
+    clock.advance(0.5)
+    assert bucket._take("c", 1) == 0
+    assert bucket._step([Ask("d", 2)])[0].wait == 0
+    assert bucket.statistics().keys == 2
+
+
+def test_without_room_nothing_of_a_batch_is_spent(name: str):
+    bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=2, clock=ManualClock())
+    for asks in ([Ask("a", 1), Ask("b", 1), Ask("c", 1)], [Ask("c", 1), Ask("b", 1), Ask("a", 1)]):
+        with pytest.raises(TableFull):
+            bucket._step(asks)
+    assert [answer.remaining for answer in bucket._step([Ask("a", 0), Ask("b", 0)])] == [2, 2]
+
+
+def test_looks_and_give_backs_of_unknown_keys_take_no_room(name: str):
+    bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=1, clock=ManualClock())
+    asks = [Ask("a", 0), Ask("b", -1, at=5), Ask("c", RESET), Ask("d", 1)]
+    assert [answer.wait for answer in bucket._step(asks)] == [0, 0, 0, 0]
+    assert bucket.statistics().keys == 1
+
+
+def test_keys_of_any_characters_and_lengths_stay_apart(name: str):
+    keys = ["", "\0", "\0\0", "a", "a\0", "é", "e\u0301", "x" * 100_000, "x" * 100_001, "\n", "'", "😀"]
+    bucket = MultiprocessBucket(Rate(1, 60_000), name, algorithm=GCRA)
+    assert [bucket._take(key, 1) for key in keys] == [0] * len(keys)
+    assert all(bucket._take(key, 1) > 0 for key in keys)
+    with pytest.raises(ValueError, match="UTF-8"):
+        bucket._take("\ud800", 1)
+    with pytest.raises(ValueError, match="UTF-8"):
+        bucket._step([Ask("\ud800", 0)])
+
+
+def test_many_keys_are_found_again_by_another_process(name: str):
+    one, two = (MultiprocessBucket(Rate(1, 60_000), name, algorithm=GCRA, max_keys=700) for _ in range(2))
+    keys = [f"user {i}" for i in range(700)]
+    assert {one._take(key, 1) for key in keys} == {0}
+    assert all(two._take(key, 1) > 0 for key in reversed(keys))
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.fixture
+def interrupts():
+    """A function that lets a signal handler raise, once, after so many seconds."""
+
+    def interrupt(*arguments: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    "rates", [Rate(10**6, 3_600_000), [Rate(10**6, 3_600_000), Rate(10**7, 7_200_000)]], ids=["one", "two"]
+)
+def test_an_interrupt_at_any_moment_leaves_the_locks_free_and_the_count_right(rates, name: str, interrupts):
+    one, two = (MultiprocessBucket(rates, name, max_keys=1) for _ in range(2))
+    one._take("", 1), two._take("", 1)
+    counted, rng = 2, random.Random(5)
+    for _ in range(300):
+        with suppress(Interrupted):
+            interrupts(rng.uniform(20e-6, 200e-6))
+            while True:
+                done = one._step([Ask("", 1)])
+                counted += done[0].wait == 0
+        assert not one._mutex.locked()
+        used = 10**6 - two._decide("", 1).remaining
+        assert used - counted in {1, 2}, "the interrupted one is whole or not there"
+        counted = used
+
+
+def test_its_share_is_a_few_permits_at_the_limit():
+    assert [MultiprocessBucket(Rate(limit, 1000)).share for limit in (1, 64, 6400)] == [1, 1, 100]
+    assert MultiprocessBucket([Rate(6400, 1000), Rate(640, 100)]).share == 10
+
+
+@pytest.mark.parametrize("max_keys", [0, -1, True, 1.5])
+def test_max_keys_is_a_positive_int(max_keys: object):
+    with pytest.raises((TypeError, ValueError), match="max_keys must be a positive int"):
+        MultiprocessBucket(Rate(1, 1000), max_keys=max_keys)
+
+
+def test_without_max_keys_it_takes_four_megabytes_at_most_if_sixteen_keys_fit():
+    counts = [MultiprocessBucket(Rate(limit, 1000)).max_keys for limit in (10, 1000, 10**9)]
+    assert counts == [8065, 130, 130]
+    assert MultiprocessBucket(Rate(10, 1000), algorithm=GCRA).max_keys == 10_000
+    assert MultiprocessBucket([Rate(1000, 1000 * n) for n in range(1, 30)]).max_keys == 16

@@ -19,6 +19,9 @@ from .file import File, open_file
 from .folder import TOUCHED
 from .slots import Slots, size_of
 
+if sys.platform != "win32":
+    from fcntl import LOCK_UN, flock
+
 ROOM = 1 << 22
 """Bytes of memory that a bucket takes if it is not said how many keys it is for."""
 _FEWEST, _MOST = 16, 10_000
@@ -75,6 +78,7 @@ class MultiprocessBucket(InstantBucket):
         self._clock = clock or monotonic
         self._mutex = Lock()
         self._file: File | None = None
+        self._descriptor = -1
         self._slots: Slots
         self._looked = 0
         self._last, self._probe, self._commit, self._view = (
@@ -93,13 +97,17 @@ class MultiprocessBucket(InstantBucket):
         keys, waiting, owed = super().statistics()
         return BucketStatistics(keys if self._file is None else len(self._slots), waiting, owed)
 
+    # What takes the locks stands in the `try`, and what gives them back are calls into C, so an exception that a signal
+    # handler raises finds them free or frees them.
+
     def _take(self, key: str, cost: int) -> int:
         with self._mutex:
             try:
                 now = self._enter()
                 return self._admit(key, cost, now)[0] if now >= 0 else BUSY
             finally:
-                self._leave()
+                if self._descriptor >= 0:
+                    flock(self._descriptor, LOCK_UN)
 
     def _decide(self, key: str, cost: int) -> Answer:
         with self._mutex:
@@ -110,7 +118,8 @@ class MultiprocessBucket(InstantBucket):
                 wait, state, now = self._admit(key, cost, now)
                 return _tuple(Answer, (wait, now, *self._view(state, now, cost if wait else 0), False))
             finally:
-                self._leave()
+                if self._descriptor >= 0:
+                    flock(self._descriptor, LOCK_UN)
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
         with self._mutex:
@@ -118,12 +127,13 @@ class MultiprocessBucket(InstantBucket):
                 now = self._enter()
                 return self._decide_all(asks, now) if now >= 0 else None
             finally:
-                self._leave()
+                if self._descriptor >= 0:
+                    flock(self._descriptor, LOCK_UN)
 
     def _admit(self, key: str, cost: int, now: int) -> tuple[int, State, int]:
         """Decide one take, and return its wait, the state after it and its moment."""
         slots = self._slots
-        entry = slots.find(key) or slots.insert(valid_key(key), now, set())
+        entry = slots.find(key) or slots.insert(key, now, set())
         if now < self._last(entry.state):
             answer = self._decide_all((Ask(key, cost),), now)[0]
             return answer.wait, entry.state, answer.at
@@ -144,20 +154,17 @@ class MultiprocessBucket(InstantBucket):
         """Take the lock that keeps processes apart, and return the moment, or `BUSY`."""
         while True:
             file = self._file or self._open()
+            self._descriptor = file.descriptor
             if not file.lock():
                 return BUSY
             now = self._clock()
             if not file.dead and not (abs(now - self._looked) > _LOOK and self._deleted(file, now)):
                 return now
-            self._file = None
+            self._descriptor, self._file = -1, None
 
     def _deleted(self, file: File, now: int) -> bool:
         self._looked = now
         return file.gone
-
-    def _leave(self) -> None:
-        if self._file is not None:
-            self._file.unlock()
 
     def _open(self) -> File:
         memory = memory_of(self.rule) if self._clock is monotonic else _UNTIL_THE_END
@@ -196,7 +203,7 @@ class MultiprocessBucket(InstantBucket):
     def _forked(self) -> None:
         super()._forked()
         self._mutex = Lock()
-        self._file = None
+        self._descriptor, self._file = -1, None
 
     def __reduce__(self) -> tuple[Any, ...]:
         keywords = {"algorithm": self.algorithm, "max_keys": self.max_keys, "clock": self._clock}
@@ -217,7 +224,7 @@ class _Batch:
         taken: set[int] = set()
         for ask in asks:
             if ask.cost > 0 and ask.key not in self._entries:
-                entry = slots.find(ask.key) or slots.insert(valid_key(ask.key), now, taken)
+                entry = slots.find(ask.key) or slots.insert(ask.key, now, taken)
                 self._entries[ask.key] = entry
                 taken.add(entry.index)
 
@@ -225,7 +232,7 @@ class _Batch:
         if key in self.changed:
             return self.changed[key]
         if key not in self._entries:
-            self._entries[key] = self._slots.find(valid_key(key))
+            self._entries[key] = self._slots.find(key)
         entry = self._entries[key]
         if entry is None:
             return None

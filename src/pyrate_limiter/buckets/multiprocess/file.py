@@ -32,10 +32,11 @@ class File:
     Attributes:
         memory: the mapping.
         words: the same, as words of eight bytes.
+        descriptor: what is locked.
     """
 
     def __init__(self, folder: Folder, name: str, digest: bytes, size: int, host: Host) -> None:
-        self._lock = -1
+        self.descriptor = -1
         self.path = folder.path / name
         mapping = folder.open(name)
         try:
@@ -43,21 +44,21 @@ class File:
             self._check(header, digest, host)
             self.memory = mmap(mapping, 0)
             self.words = memoryview(self.memory).cast("q")
-            self._lock = folder.open(name)
-            self.replaced = not os.path.samestat(os.fstat(mapping), os.fstat(self._lock))
+            self.descriptor = folder.open(name)
+            self.replaced = not os.path.samestat(os.fstat(mapping), os.fstat(self.descriptor))
         finally:
             os.close(mapping)
         self._stamp = os.getpid() << _SHIFT
         self._seen = (0, 0.0, 0.0)
 
     def __del__(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
     @property
     def gone(self) -> bool:
         """Whether somebody deleted the file, without a word, under all who use it."""
-        return not os.fstat(self._lock).st_nlink
+        return not os.fstat(self.descriptor).st_nlink
 
     @property
     def dead(self) -> bool:
@@ -72,7 +73,7 @@ class File:
         """
         for _ in range(_TRIES):
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
             self._stamp += 1
@@ -80,10 +81,6 @@ class File:
             return True
         self._complain()
         return False
-
-    def unlock(self) -> None:
-        """Let go of the lock; harmless without it."""
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _check(self, header: Header | None, digest: bytes, host: Host) -> None:
         if header is None:

@@ -11,6 +11,7 @@ removal. So a remover may die at any moment.
 from __future__ import annotations
 
 import os
+import random
 import stat
 import sys
 import time
@@ -35,7 +36,7 @@ HEADER = 128
 _MAGIC = b"pyrate\x00\x01"
 _HEADER = Struct("=8s16s16sqqqqqqqq")
 _WORD = Struct("=q")
-_TOO_MANY = 1000
+_LOOKS = 20
 
 
 class Host(NamedTuple):
@@ -181,15 +182,17 @@ class Folder:
         return True
 
     def sweep(self) -> None:
-        """Remove what says nothing any more, and what a dead process did not finish."""
+        """Remove what says nothing any more, and what a dead process did not finish; look at a few files only.
+
+        Whoever makes one looks at several, so they cannot pile up.
+        """
         now, host = monotonic(), here()
 
         def lapsed(header: Header | None) -> bool:
             return header is not None and header.says_nothing(now, host)
 
-        for count, name in enumerate(self):
-            if count == _TOO_MANY:
-                break
+        names = list(self)
+        for name in random.sample(names, min(_LOOKS, len(names))):
             self.remove(name, unfinished if name.startswith("new-") else lapsed)
 
     def _check(self) -> None:

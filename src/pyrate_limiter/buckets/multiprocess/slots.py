@@ -9,6 +9,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from ...algorithms import Rule
+from ...bucket import valid_key
 from ...errors import StoreError
 from .banks import Banks, Entry, memory_of
 from .file import File
@@ -144,7 +145,7 @@ class Slots:
 
 def digest_of(key: str) -> bytes:
     """Return what stands for a key: 16 bytes, whatever its length."""
-    return blake2b(key.encode(), digest_size=16).digest()
+    return blake2b(valid_key(key).encode(), digest_size=16).digest()
 
 
 def tag_of(digest: bytes) -> int:
