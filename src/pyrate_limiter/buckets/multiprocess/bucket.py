@@ -40,8 +40,8 @@ class MultiprocessBucket(InstantBucket):
     in a child of `multiprocessing` shares with all processes of its tree that did so with equal arguments. With a
     name it shares with every process of the user that gives the same name and arguments.
 
-    The memory is taken when the bucket is first used: for a key about 150 bytes with the algorithms of one number
-    and with the log 32 for each unit of the limit, at most 32 KB, for each rate.
+    The memory is taken when the bucket is first used: for a key about 75 bytes, and with the log 32 for each
+    unit of the limit, at most 32 KB, for each rate.
 
     Args:
         rates: one rate or several.

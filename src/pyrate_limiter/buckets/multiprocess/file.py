@@ -40,8 +40,9 @@ class File:
         self.path = folder.path / name
         mapping = folder.open(name)
         try:
-            header = Header.read(mapping) if os.fstat(mapping).st_size == size else None
-            self._check(header, digest, host)
+            self._check(Header.read(mapping), digest, host)
+            if os.fstat(mapping).st_size != size:
+                raise StoreError(f"{self.path} was cut or stretched: remove it when no process uses it any more")
             self.memory = mmap(mapping, 0)
             self.words = memoryview(self.memory).cast("q")
             self.descriptor = folder.open(name)

@@ -36,6 +36,7 @@ HEADER = 128
 _MAGIC = b"pyrate\x00\x01"
 _HEADER = Struct("=8s16s16sqqqqqqqq")
 _WORD = Struct("=q")
+_DRAFT = "new-"
 _LOOKS = 20
 
 
@@ -143,7 +144,7 @@ class Folder:
 
         All of it is allocated, since memory that is missing later would kill the process that touches it.
         """
-        draft = f"new-{os.urandom(16).hex()}"
+        draft = f"{_DRAFT}{os.urandom(16).hex()}"
         file = self.open(draft, os.O_CREAT | os.O_EXCL)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)  # nobody sweeps what is locked
@@ -172,7 +173,8 @@ class Folder:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not may_go(Header.read(file)):
                 return False
-            os.pwrite(file, _WORD.pack(1), 8 * DEAD)
+            if not name.startswith(_DRAFT):  # which may be a second name of a finished file
+                os.pwrite(file, _WORD.pack(1), 8 * DEAD)
             if os.path.samestat(os.fstat(file), os.stat(name, dir_fd=self._fd, follow_symlinks=False)):
                 os.unlink(name, dir_fd=self._fd)
         except OSError:  # locked, or gone already
@@ -193,7 +195,7 @@ class Folder:
 
         names = list(self)
         for name in random.sample(names, min(_LOOKS, len(names))):
-            self.remove(name, unfinished if name.startswith("new-") else lapsed)
+            self.remove(name, unfinished if name.startswith(_DRAFT) else lapsed)
 
     def _check(self) -> None:
         facts = os.fstat(self._fd)
