@@ -88,7 +88,9 @@ def test_three_processes_answer_as_one_in_memory(algorithm: type[Algorithm], rat
         expected = decide(rule, states, asks, clock.now)
         bucket = rng.choice(buckets)
         if len(asks) == 1 and asks[0].cost > 0 and rng.random() < 0.7:
-            answers = [bucket._decide(asks[0].key, asks[0].cost)]
+            decision = bucket._decide(asks[0].key, asks[0].cost, "name")
+            assert decision == bucket._decision("name", asks[0].cost, expected[0])
+            answers = expected
         else:
             answers = bucket._step(asks)
         assert answers == expected
@@ -118,7 +120,7 @@ def test_a_key_that_comes_back_to_its_slot_is_not_joined_to_what_a_process_knows
     for _ in range(5):
         clock.advance(0.001)
         assert two._take("x", 1) == 0
-    assert one._decide("x", 1).remaining == 3
+    assert one._decide("x", 1, "").remaining == 3
 
 
 def test_idle_keys_make_room_and_when_there_are_none_the_error_says_so(name: str):
@@ -201,7 +203,7 @@ def test_an_interrupt_at_any_moment_leaves_the_locks_free_and_the_count_right(ra
                 done = one._step([Ask("", 1)])
                 counted += done[0].wait == 0
         assert not one._mutex.locked()
-        used = 10**6 - two._decide("", 1).remaining
+        used = 10**6 - two._decide("", 1, "").remaining
         assert used - counted in {1, 2}, "the interrupted one is whole or not there"
         counted = used
 

@@ -252,7 +252,7 @@ def test_who_comes_second_while_it_is_made_uses_what_is_there(place: Path, monke
 
     allocate = folder_module._allocate
     monkeypatch.setattr(folder_module, "_allocate", overtaken)
-    assert MultiprocessBucket(RATE, "api")._decide("", 1).remaining == 1
+    assert MultiprocessBucket(RATE, "api")._decide("", 1, "").remaining == 1
     assert files(place) == [path_of(place).name]
 
 
@@ -274,8 +274,8 @@ def test_a_remover_that_is_killed_at_any_line_is_in_nobodys_way(place: Path) -> 
     user = MultiprocessBucket(RATE, "api", max_keys=1)
     for _ in killed_at_each_line(remove):
         assert MultiprocessBucket(RATE, "api", max_keys=1)._take("", 1) == 0
-        before = user._decide("", 0).remaining
-        assert MultiprocessBucket(RATE, "api", max_keys=1)._decide("", 1).remaining == before - 1
+        before = user._decide("", 0, "").remaining
+        assert MultiprocessBucket(RATE, "api", max_keys=1)._decide("", 1, "").remaining == before - 1
         user._step([Ask("", -(2**53 - 1))])
 
 
@@ -316,7 +316,7 @@ def test_what_another_boot_left_is_void_and_another_clock_is_an_error(place: Pat
     with pytest.raises(StoreError, match=f"{path_of(place)} belongs to another time namespace"):
         MultiprocessBucket(RATE, "api")._take("", 1)
     rewrite(path_of(place), host=host._replace(boot=bytes(16)))
-    assert MultiprocessBucket(RATE, "api")._decide("", 1).remaining == 2
+    assert MultiprocessBucket(RATE, "api")._decide("", 1, "").remaining == 2
 
 
 def test_without_an_identity_the_boot_is_told_by_its_time() -> None:
@@ -340,7 +340,7 @@ def test_sweeping_takes_what_says_nothing_and_nothing_else(place: Path) -> None:
         assert locked._file.lock()
         folder.sweep()
     assert files(place) == sorted(lifetime.named(name) for name in ("long", "locked", "clocked"))
-    assert MultiprocessBucket(RATE, "long")._decide("", 1).remaining == 1
+    assert MultiprocessBucket(RATE, "long")._decide("", 1, "").remaining == 1
 
 
 def test_users_of_a_removed_file_meet_again_in_a_new_one(place: Path) -> None:
@@ -348,7 +348,7 @@ def test_users_of_a_removed_file_meet_again_in_a_new_one(place: Path) -> None:
     assert (one._take("", 1), two._take("", 1)) == (0, 0)
     with Folder() as folder:
         assert folder.remove(lifetime.named("api"), lambda header: True)
-    assert [bucket._decide("", 1).remaining for bucket in (one, two, one)] == [2, 1, 0]
+    assert [bucket._decide("", 1, "").remaining for bucket in (one, two, one)] == [2, 1, 0]
 
 
 def test_a_file_that_a_foreign_hand_deleted_is_noticed_within_a_tenth_of_a_second(place: Path) -> None:
@@ -357,7 +357,7 @@ def test_a_file_that_a_foreign_hand_deleted_is_noticed_within_a_tenth_of_a_secon
     assert (one._take("", 1), two._take("", 1)) == (0, 0)
     path_of(place).unlink()
     clock.advance(0.11)
-    assert [bucket._decide("", 1).remaining for bucket in (one, two, one)] == [2, 1, 0]
+    assert [bucket._decide("", 1, "").remaining for bucket in (one, two, one)] == [2, 1, 0]
 
 
 def test_opening_gives_up_if_the_file_vanishes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_a_lock_that_is_held_is_busy_then_an_error_with_the_holder_and_never_a_refusal(holder: int) -> None:
     bucket = MultiprocessBucket(RATE, "api")
     assert bucket._take("", 1) == BUSY
-    assert bucket._decide("", 1) == (BUSY, 0, 0, 0, 0, False)
+    assert bucket._decide("", 1, "") is None
     with pytest.raises(StoreError, match=f"process {holder} has held the lock .*: if it is stopped"):
         wait_for(bucket)
     with pytest.raises(StoreError, match=f"process {holder}"):

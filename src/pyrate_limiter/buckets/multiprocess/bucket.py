@@ -11,7 +11,7 @@ from typing import Any
 from ...algorithms import Algorithm, SlidingWindowLog, State, decide
 from ...bucket import BucketStatistics, InstantBucket, valid_key
 from ...clocks import Clock, monotonic
-from ...decisions import BUSY, Answer, Ask
+from ...decisions import BUSY, Answer, Ask, Decision
 from ...rates import Rate, require_positive
 from . import lifetime
 from .banks import UNKNOWN, Entry, banks_for, memory_of
@@ -109,17 +109,22 @@ class MultiprocessBucket(InstantBucket):
                 if self._descriptor >= 0:
                     flock(self._descriptor, LOCK_UN)
 
-    def _decide(self, key: str, cost: int) -> Answer:
+    def _decide(self, key: str, cost: int, name: str) -> Decision | None:
         with self._mutex:
             try:
                 now = self._enter()
                 if now < 0:
-                    return Answer(BUSY, 0)
+                    return None
                 wait, state, now = self._admit(key, cost, now)
-                return _tuple(Answer, (wait, now, *self._view(state, now, cost if wait else 0), False))
+                remaining, reset, index = self._view(state, now, cost if wait else 0)
             finally:
                 if self._descriptor >= 0:
                     flock(self._descriptor, LOCK_UN)
+        rate = self.rates[index]
+        return _tuple(
+            Decision,
+            (not wait, name, cost, now, wait / 1e6, reset / 1e6, remaining, rate.limit, rate, 0.0, False),
+        )
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
         with self._mutex:
@@ -132,6 +137,7 @@ class MultiprocessBucket(InstantBucket):
 
     def _admit(self, key: str, cost: int, now: int) -> tuple[int, State, int]:
         """Decide one take, and return its wait, the state after it and its moment."""
+        self._require_open()
         slots = self._slots
         entry = slots.find(key) or slots.insert(key, now, set())
         if now < self._last(entry.state):
@@ -191,6 +197,10 @@ class MultiprocessBucket(InstantBucket):
 
     def _fitting(self) -> int:
         return max(_FEWEST, min(_MOST, ROOM // (8 * banks_for(self.rule).words)))
+
+    async def _disconnect(self) -> None:
+        with self._mutex:
+            self._descriptor, self._file = -1, None
 
     def _before_fork(self) -> None:
         if not self._in_child:
