@@ -10,16 +10,17 @@ import json
 import multiprocessing
 import os
 import random
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import count
 from struct import unpack
 from typing import Any
 
 from pyrate_limiter import GCRA, Duration, FixedWindow, Limiter, MultiprocessBucket, Rate, SlidingWindowLog
+from pyrate_limiter.buckets.multiprocess import lifetime
 from pyrate_limiter.decisions import BUSY
 
 forking = multiprocessing.get_context("fork") if sys.platform != "win32" else multiprocessing
@@ -32,15 +33,15 @@ def take(bucket: MultiprocessBucket, key: str = "") -> bool:
     return not wait
 
 
-def together(count: int, work: Callable[[int], Any]) -> list[Any]:
+def together(processes: int, work: Callable[[int], Any]) -> list[Any]:
     """Run `work` in so many forked processes that begin at one moment, and return what they return."""
-    gate, pipes, workers = forking.Barrier(count), [], []
+    gate, pipes, workers = forking.Barrier(processes), [], []
 
     def run(index: int, pipe: Any) -> None:
         gate.wait()
         pipe.send(work(index))
 
-    for index in range(count):
+    for index in range(processes):
         here, there = forking.Pipe(duplex=False)
         pipes.append(here)
         workers.append(forking.Process(target=run, args=(index, there)))
@@ -87,84 +88,89 @@ def never_full(each: int) -> dict[str, Any]:
 
 KILLED = {
     "log": (SlidingWindowLog, [Rate(10**6, Duration.HOUR)], 1),
-    "logs": (SlidingWindowLog, [Rate(10**6, Duration.HOUR), Rate(10**5, Duration.MINUTE)], 1),
-    "gcra": (GCRA, [Rate(10**6, Duration.DAY)], 1),
+    "logs": (SlidingWindowLog, [Rate(10**6, Duration.HOUR), Rate(10**7, Duration.MINUTE)], 1),
+    "gcra": (GCRA, [Rate(10, Duration.WEEK, burst=10**6)], 1),
     "keys": (FixedWindow, [Rate(10**6, Duration.DAY)], 5),
     "full": (SlidingWindowLog, [Rate(50, 100)], 1),
 }
 
 
-def kills(kind: str, count: int) -> dict[str, Any]:
-    """Four processes take in a loop, and one after the other is killed and replaced.
+class Crowd:
+    """Four processes that take in a loop, and count or stamp what they got."""
 
-    Returns what they counted, what the bucket counted, how long it took others to go on after a kill (the longest, in
-    seconds), and the most stamps in any window of the first rate.
-    """
-    algorithm, rates, keys = KILLED[kind]
-    bucket = MultiprocessBucket(rates, algorithm=algorithm, max_keys=keys)
-    counts = forking.RawArray("q", 4 * 8)
-    read, write = os.pipe()
+    def __init__(self, kind: str) -> None:
+        algorithm, rates, self.keys = KILLED[kind]
+        self.bucket = MultiprocessBucket(rates, algorithm=algorithm, max_keys=self.keys)
+        self.counts = forking.RawArray("q", 4 * 8)
+        self.read, self.write = os.pipe()
+        self._work = self._stamp if kind == "full" else self._count
+        self.workers = [self._start(slot) for slot in range(4)]
 
-    def work(slot: int) -> None:
-        if kind == "full":
-            while True:
-                decision = bucket._decide("", 1, "")
-                if decision:
-                    os.write(write, decision.at.to_bytes(8, "little"))
-        for turn in range(10**9):
-            if take(bucket, str(turn % keys)):
-                counts[8 * slot] += 1
+    def replace(self, slot: int) -> float:
+        """Kill one and start another; return how many seconds it took until somebody had the lock after the kill."""
+        self.workers[slot].kill()
+        began = time.monotonic()
+        while self.bucket._step([]) is None:
+            time.sleep(0.0001)
+        taken = time.monotonic() - began
+        self.workers[slot].join()
+        self.workers[slot] = self._start(slot)
+        return taken
 
-    def start(slot: int) -> Any:
-        worker = forking.Process(target=work, args=(slot,), daemon=True)
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.join()
+        os.close(self.write)
+
+    def _start(self, slot: int) -> Any:
+        worker = forking.Process(target=self._work, args=(slot,), daemon=True)
         worker.start()
         return worker
 
-    stamps, slowest, rng = bytearray(), 0.0, random.Random(count)
-    reader = threading.Thread(target=lambda: read_all(read, stamps), daemon=True)
-    reader.start()
-    workers = [start(slot) for slot in range(4)]
-    for _ in range(count):
+    def _count(self, slot: int) -> None:
+        for turn in count():
+            if take(self.bucket, str(turn % self.keys)):
+                self.counts[8 * slot] += 1
+
+    def _stamp(self, slot: int) -> None:
+        while True:
+            if decision := self.bucket._decide("", 1, ""):
+                os.write(self.write, decision.at.to_bytes(8, "little"))
+
+
+def kills(kind: str, times: int) -> dict[str, Any]:
+    """Processes take in a loop, and one after the other is killed and replaced.
+
+    Returns what they counted, what the bucket counted, and for how many seconds at most a kill kept others off.
+    """
+    crowd, rng = Crowd(kind), random.Random(times)
+    slowest = 0.0
+    for _ in range(times):
         time.sleep(rng.uniform(0.005, 0.03))
-        slot = rng.randrange(4)
-        os.kill(workers[slot].pid, signal.SIGKILL)
-        began = time.monotonic()
-        while bucket._step([]) is None:
-            time.sleep(0.0001)
-        slowest = max(slowest, time.monotonic() - began)
-        workers[slot].join()
-        workers[slot] = start(slot)
-    for worker in workers:
-        worker.kill()
-        worker.join()
-    os.close(write)
+        slowest = max(slowest, crowd.replace(rng.randrange(4)))
+    crowd.end()
+    used = sum(10**6 - asyncio.run(crowd.bucket.peek(key=str(key))).remaining for key in range(crowd.keys))
+    return {"counted": sum(crowd.counts), "used": used, "slowest": slowest}
+
+
+def kills_at_the_limit(times: int) -> dict[str, Any]:
+    """Do the same where 50 fit in a tenth of a second: the stamps, and the longest time."""
+    crowd, rng, data = Crowd("full"), random.Random(times), bytearray()
+    reader = threading.Thread(target=read_all, args=(crowd.read, data))
+    reader.start()
+    slowest = 0.0
+    for _ in range(times):
+        time.sleep(rng.uniform(0.005, 0.03))
+        slowest = max(slowest, crowd.replace(rng.randrange(4)))
+    crowd.end()
     reader.join()
-    times = sorted(unpack(f"<{len(stamps) // 8}q", stamps[: len(stamps) // 8 * 8]))
-    used = 0
-    if kind != "full":
-        used = sum(10**6 - asyncio.run(bucket.peek(key=str(key))).remaining for key in range(keys))
-    return {
-        "counted": sum(counts),
-        "used": used,
-        "slowest": slowest,
-        "most": most_in(times, rates[0].interval * 1000),
-        "stamps": len(times),
-    }
+    return {"stamps": unpack(f"<{len(data) // 8}q", data), "slowest": slowest}
 
 
 def read_all(read: int, into: bytearray) -> None:
     while data := os.read(read, 1 << 16):
         into += data
-
-
-def most_in(times: list[int], interval: int) -> int:
-    """Return the most of sorted stamps in any half-open interval."""
-    first, most = 0, 0
-    for index, at in enumerate(times):
-        while at - times[first] >= interval:
-            first += 1
-        most = max(most, index - first + 1)
-    return most
 
 
 def forks(children: int) -> dict[str, int]:
@@ -195,9 +201,9 @@ def four_takes(bucket: MultiprocessBucket) -> int:
     return sum(take(bucket) for _ in range(4))
 
 
-def pickled(method: str, named: bool) -> list[int]:
-    """Three children get a bucket of six by pickle and take four times each."""
-    bucket = MultiprocessBucket(Rate(6, Duration.HOUR), f"pickled {os.getpid()}" if named else None)
+def pickled(method: str, name: str | None) -> list[int]:
+    """Three children get a bucket of six by pickle and take four times each; then their parent takes once."""
+    bucket = MultiprocessBucket(Rate(6, Duration.HOUR), name)
     with multiprocessing.get_context(method).Pool(3) as pool:
         return [sum(pool.map(four_takes, [bucket] * 3, chunksize=1)), take(bucket)]
 
@@ -213,11 +219,12 @@ def worker_function(data: int) -> int:
 
 
 def example(method: str, tasks: int) -> dict[str, Any]:
-    """The bucket is made anew in each call of a pool: when each of ten calls was admitted, at five a second."""
+    """The bucket is made anew in each call of a pool: when each of ten calls was over, at five a second."""
     context = multiprocessing.get_context(method)
     more = {"max_tasks_per_child": tasks} if tasks else {}
     with ProcessPoolExecutor(max_workers=3, mp_context=context, **more) as executor:
-        return {"stamps": sorted(executor.map(worker_function, range(10)))}
+        stamps = sorted(executor.map(worker_function, range(10)))
+    return {"stamps": stamps, "files": lifetime._tree()}
 
 
 AT_IMPORT = MultiprocessBucket(Rate(3, Duration.HOUR))
@@ -234,9 +241,10 @@ def module_level(method: str) -> list[int]:
 
 
 def leave(how: str) -> None:
-    """A process ends without closing anything."""
+    """A process ends without closing anything. It writes the name of the file that it used."""
     bucket = MultiprocessBucket(Rate(3, Duration.HOUR))
     take(bucket)
+    sys.stdout.write(json.dumps(bucket._place()))
     if how == "exit":
         sys.exit(7)
     if how == "waiting":
@@ -253,14 +261,29 @@ def leave(how: str) -> None:
 
 
 def by_name(name: str) -> int:
+    """Take four times from a bucket of six that others know by its name."""
     return sum(take(MultiprocessBucket(Rate(6, Duration.HOUR), name)) for _ in range(4))
 
 
 PROGRAMS: dict[str, Callable[..., Any]] = {
     program.__name__: program
-    for program in (wait, race, never_full, kills, forks, pickled, example, module_level, leave, by_name)
+    for program in (
+        wait,
+        race,
+        never_full,
+        kills,
+        kills_at_the_limit,
+        forks,
+        pickled,
+        example,
+        module_level,
+        leave,
+        by_name,
+    )
 }
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    print(json.dumps(PROGRAMS[name](*map(json.loads, arguments))))
+    result = PROGRAMS[name](*map(json.loads, arguments))
+    if result is not None:
+        sys.stdout.write(json.dumps(result))
