@@ -185,7 +185,11 @@ class SlidingWindowLog(Algorithm):
         live, base, earlier, joined, time, count = outline
         if state is None:
             return [base, _RUNS, earlier, joined, *closed, time, count]
-        state[-2:] = (*closed, time, count)
+        if closed:
+            state[-2:] = (*closed, time, count)
+        else:
+            state[-2] = time
+            state[-1] = count
         state[:_RUNS] = (base, len(state) - 2 * live, earlier, joined)
         self._compact(state)
         return state

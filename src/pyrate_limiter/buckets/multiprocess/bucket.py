@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from hashlib import blake2b
 from threading import Lock
@@ -13,10 +14,11 @@ from ...bucket import BucketStatistics, InstantBucket, valid_key
 from ...clocks import Clock, monotonic
 from ...decisions import BUSY, Answer, Ask, Decision
 from ...rates import Rate, require_positive
+from ...waiting import running
 from . import lifetime
 from .banks import UNKNOWN, Entry, banks_for, memory_of
 from .file import File, open_file
-from .folder import TOUCHED
+from .folder import DEAD, TOUCHED
 from .slots import Slots, size_of
 
 if sys.platform != "win32":
@@ -28,6 +30,7 @@ _FEWEST, _MOST = 16, 10_000
 _LAYOUT = 1
 _SHARE = 64
 _LOOK = 100_000
+_NAP = 0.0001
 _UNTIL_THE_END = 1 << 62
 _tuple = tuple.__new__
 
@@ -101,25 +104,32 @@ class MultiprocessBucket(InstantBucket):
     # handler raises finds them free or frees them.
 
     def _take(self, key: str, cost: int) -> int:
-        with self._mutex:
-            try:
-                now = self._enter()
-                return self._admit(key, cost, now)[0] if now >= 0 else BUSY
-            finally:
-                if self._descriptor >= 0:
-                    flock(self._descriptor, LOCK_UN)
+        while True:
+            with self._mutex:
+                try:
+                    now = self._enter()
+                    if now >= 0:
+                        return self._admit(key, cost, now)[0]
+                finally:
+                    if self._descriptor >= 0:
+                        flock(self._descriptor, LOCK_UN)
+            if not self._nap():
+                return BUSY
 
     def _decide(self, key: str, cost: int, name: str) -> Decision | None:
-        with self._mutex:
-            try:
-                now = self._enter()
-                if now < 0:
-                    return None
-                wait, state, now = self._admit(key, cost, now)
-                remaining, reset, index = self._view(state, now, cost if wait else 0)
-            finally:
-                if self._descriptor >= 0:
-                    flock(self._descriptor, LOCK_UN)
+        while True:
+            with self._mutex:
+                try:
+                    now = self._enter()
+                    if now >= 0:
+                        wait, state, now = self._admit(key, cost, now)
+                        remaining, reset, index = self._view(state, now, cost if wait else 0)
+                        break
+                finally:
+                    if self._descriptor >= 0:
+                        flock(self._descriptor, LOCK_UN)
+            if not self._nap():
+                return None
         rate = self.rates[index]
         return _tuple(
             Decision,
@@ -164,9 +174,16 @@ class MultiprocessBucket(InstantBucket):
             if not file.lock():
                 return BUSY
             now = self._clock()
-            if not file.dead and not (abs(now - self._looked) > _LOOK and self._deleted(file, now)):
+            if not file.words[DEAD] and not (abs(now - self._looked) > _LOOK and self._deleted(file, now)):
                 return now
             self._descriptor, self._file = -1, None
+
+    def _nap(self) -> bool:
+        """Sleep for a moment, unless this thread runs an event loop, whose courier does that in its own way."""
+        if running() is not None:
+            return False
+        time.sleep(_NAP)
+        return True
 
     def _deleted(self, file: File, now: int) -> bool:
         self._looked = now
