@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 from itertools import count
 
+import anyio
 import pytest
 
 from pyrate_limiter.algorithms import (
@@ -22,6 +23,7 @@ from pyrate_limiter.algorithms import (
 from pyrate_limiter.buckets.multiprocess import MultiprocessBucket, TableFull, lifetime
 from pyrate_limiter.buckets.multiprocess.folder import Folder
 from pyrate_limiter.decisions import FOREVER, RESET, Answer, Ask
+from pyrate_limiter.errors import LimiterClosed, StoreError
 from pyrate_limiter.rates import Rate
 from pyrate_limiter.testing import ManualClock
 
@@ -206,6 +208,40 @@ def test_an_interrupt_at_any_moment_leaves_the_locks_free_and_the_count_right(ra
         used = 10**6 - two._decide("", 1, "").remaining
         assert used - counted in {1, 2}, "the interrupted one is whole or not there"
         counted = used
+
+
+def test_init_is_the_class_itself(name: str):
+    one, two = MultiprocessBucket.init([Rate(2, 60_000)], name), MultiprocessBucket(Rate(2, 60_000), name)
+    assert [one._take("", 1), two._take("", 1)] == [0, 0]
+    assert one._take("", 1) > 0
+
+
+async def test_a_closed_bucket_says_so_and_lets_go_of_its_file(name: str):
+    bucket = MultiprocessBucket(Rate(2, 60_000), name)
+    bucket._take("", 1)
+    await bucket.aclose()
+    assert bucket._file is None
+    for take in (lambda: bucket._take("", 1), lambda: bucket._decide("", 1, "")):
+        with pytest.raises(LimiterClosed):
+            take()
+    bucket._owe(Ask("", -1, at=0))
+    assert MultiprocessBucket(Rate(2, 60_000), name)._take("", 1) == 0
+
+
+async def test_what_a_caller_leaves_behind_while_the_store_fails_goes_back_with_the_next_call(name: str, monkeypatch):
+    bucket = MultiprocessBucket(Rate(1, 60_000), name)
+    decision = await bucket.acquire()
+
+    def failing() -> int:
+        raise StoreError("on purpose")
+
+    monkeypatch.setattr(bucket, "_enter", failing)
+    bucket._owe(Ask("", -1, at=decision.at))
+    assert bucket.statistics().owed == 1
+    monkeypatch.undo()
+    with anyio.fail_after(5):
+        await bucket.acquire()
+    assert bucket.statistics().owed == 0
 
 
 def test_its_share_is_a_few_permits_at_the_limit():

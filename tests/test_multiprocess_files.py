@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from fcntl import LOCK_UN, flock
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -35,15 +36,12 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place for the folder that is this test's own, and open to all users, as the real one is."""
-    place = tmp_path_factory.mktemp("place")
-    place.chmod(0o1777)
-    for parent in (place.parent, *place.parent.parents):
-        if parent.owner() == place.owner() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    monkeypatch.setattr(folder_module, "PLACES", (str(place),))
-    return place
+    with TemporaryDirectory(dir="/tmp") as place:
+        Path(place).chmod(0o1777)
+        monkeypatch.setattr(folder_module, "PLACES", (place,))
+        yield Path(place)
 
 
 def path_of(place: Path, name: str = "api") -> Path:

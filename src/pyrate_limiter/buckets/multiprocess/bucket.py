@@ -13,6 +13,7 @@ from ...algorithms import Algorithm, SlidingWindowLog, State, decide
 from ...bucket import BucketStatistics, InstantBucket, valid_key
 from ...clocks import Clock, monotonic
 from ...decisions import BUSY, Answer, Ask, Decision
+from ...errors import StoreError
 from ...rates import Rate, require_positive
 from ...waiting import running
 from . import lifetime
@@ -216,6 +217,12 @@ class MultiprocessBucket(InstantBucket):
 
     def _fitting(self) -> int:
         return max(_FEWEST, min(_MOST, ROOM // (8 * banks_for(self.rule).words)))
+
+    def _owe(self, ask: Ask) -> None:
+        try:
+            super()._owe(ask)
+        except StoreError:  # a caller who leaves cannot be told: the next call of a courier carries it
+            self._owed.append(ask)
 
     async def _disconnect(self) -> None:
         with self._mutex:

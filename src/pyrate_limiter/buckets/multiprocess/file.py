@@ -24,6 +24,7 @@ _TRIES = 16
 _GAP = 1.0
 _ATTEMPTS = 100
 _SHIFT = 40
+_COUNT = (1 << _SHIFT) - 1
 
 
 class File:
@@ -49,7 +50,7 @@ class File:
             self.replaced = not os.path.samestat(os.fstat(mapping), os.fstat(self.descriptor))
         finally:
             os.close(mapping)
-        self._stamp = os.getpid() << _SHIFT
+        self._process, self._stamp = os.getpid() << _SHIFT, 0
         self._seen = (0, 0.0, 0.0)
 
     def __del__(self) -> None:
@@ -77,8 +78,7 @@ class File:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            self._stamp += 1
-            self.words[HOLDER] = self._stamp
+            self.words[HOLDER] = self._stamp = self._process | (self._stamp + 1) & _COUNT
             return True
         self._complain()
         return False

@@ -147,7 +147,7 @@ class LogBanks(Banks):
         known, entry.sequence = entry.state if entry.sequence != UNKNOWN else [None] * len(self._rings), UNKNOWN
         at, sequence = entry.at, self._words[entry.at]
         parts = self._parts(at, sequence)
-        marks = entry.mark or [None] * len(parts)
+        marks = entry.mark or [(0, 0, 0)] * len(parts)
         entry.state = [
             ring.read(at, values, log, mark)
             for ring, values, log, mark in zip(self._rings, parts, known, marks, strict=True)
