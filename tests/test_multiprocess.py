@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from contextlib import suppress
+from functools import partialmethod
 from itertools import count
 
 import anyio
@@ -110,9 +111,10 @@ def test_processes_follow_a_log_through_the_ends_of_its_ring(limit: int, takes: 
         assert bucket._step([Ask("", 1)]) == decide(rule, states, [Ask("", 1)], clock.now)
 
 
-def test_a_key_that_comes_back_to_its_slot_is_not_joined_to_what_a_process_knows_of_it(name: str):
+@pytest.mark.parametrize("rates", [Rate(9, 1000), [Rate(9, 1000), Rate(19, 2000)]], ids=["one", "two"])
+def test_a_key_that_comes_back_to_its_slot_is_not_joined_to_what_a_process_knows_of_it(rates, name: str):
     clock = ManualClock()
-    one, two = (MultiprocessBucket(Rate(9, 1000), name, max_keys=1, clock=clock) for _ in range(2))
+    one, two = (MultiprocessBucket(rates, name, max_keys=1, clock=clock) for _ in range(2))
     for _ in range(3):
         clock.advance(0.001)
         assert one._take("x", 1) == 0
@@ -147,6 +149,13 @@ def test_without_room_nothing_of_a_batch_is_spent(name: str):
         with pytest.raises(TableFull):
             bucket._step(asks)
     assert [answer.remaining for answer in bucket._step([Ask("a", 0), Ask("b", 0)])] == [2, 2]
+
+
+def test_what_a_batch_without_room_had_begun_is_idle_again(name: str):
+    bucket = MultiprocessBucket(Rate(2, 60_000), name, max_keys=1, clock=ManualClock())
+    with pytest.raises(TableFull):
+        bucket._step([Ask("a", 1), Ask("b", 1)])
+    assert bucket._take("b", 1) == 0
 
 
 def test_looks_and_give_backs_of_unknown_keys_take_no_room(name: str):
@@ -208,6 +217,32 @@ def test_an_interrupt_at_any_moment_leaves_the_locks_free_and_the_count_right(ra
         used = 10**6 - two._decide("", 1, "").remaining
         assert used - counted in {1, 2}, "the interrupted one is whole or not there"
         counted = used
+
+
+@pytest.mark.parametrize("rates", [Rate(5, 1000), [Rate(5, 1000), Rate(9, 2000)]], ids=["one", "two"])
+def test_what_was_changed_in_place_when_an_interrupt_came_is_read_again(rates, name: str, monkeypatch):
+    clock = ManualClock()
+    one, two = (MultiprocessBucket(rates, name, clock=clock) for _ in range(2))
+    assert (one._take("", 1), two._take("", 1)) == (0, 0)
+
+    def interrupted(self, *arguments, method):
+        method(self, *arguments)
+        raise Interrupted
+
+    for method, step in (
+        ("commit", lambda: one._take("", 1)),
+        ("commit", lambda: one._step([Ask("", 1)])),
+        ("resume", lambda: one._take("", 1)),
+    ):
+        clock.advance(0.01)
+        with monkeypatch.context() as patch:
+            real = getattr(SlidingWindowLog, method)
+            patch.setattr(SlidingWindowLog, method, partialmethod(interrupted, method=real))
+            patch.setattr(one, "_commit", one.rule.commit)
+            with pytest.raises(Interrupted):
+                step()
+        assert one._step([Ask("", 0)])[0].remaining == two._step([Ask("", 0)])[0].remaining
+        assert two._take("", 1) == 0
 
 
 def test_init_is_the_class_itself(name: str):

@@ -172,6 +172,9 @@ def test_a_kill_while_an_idle_key_makes_room_harms_no_other(store: str) -> None:
         assert case.check([knows_the_old, others], case.possible)
 
         case.clock.now = now
+        case.bucket._file.memory[:] = images[0]
+        knows_the_old = copy.copy(case.bucket)
+        knows_the_old._step([Ask(key, 0) for key in KEYS])
         case.bucket._file.memory[:] = image
         with suppress(TableFull):
             taken = knows_the_old._step([Ask("c", 1)])[0]
