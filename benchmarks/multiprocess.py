@@ -74,7 +74,7 @@ def bucket(algorithm: str) -> Worker:
     shared = ours(algorithm)
 
     def take() -> bool:
-        while (wait := shared._take("", 1)) < 0:  # busy
+        while (wait := shared._take("", 1, True)) < 0:  # busy
             time.sleep(0.00005)
         return not wait
 

@@ -28,7 +28,7 @@ forking = multiprocessing.get_context("fork") if sys.platform != "win32" else mu
 
 def take(bucket: MultiprocessBucket, key: str = "") -> bool:
     """Take one unit as a thread does: poll while it is busy."""
-    while (wait := bucket._take(key, 1)) == BUSY:
+    while (wait := bucket._take(key, 1, True)) == BUSY:
         time.sleep(0.0001)
     return not wait
 
@@ -135,7 +135,7 @@ class Crowd:
 
     def _stamp(self, slot: int) -> None:
         while True:
-            if decision := self.bucket._decide("", 1, ""):
+            if decision := self.bucket._decide("", 1, True):
                 os.write(self.write, decision.at.to_bytes(8, "little"))
 
 

@@ -91,8 +91,8 @@ def test_three_processes_answer_as_one_in_memory(algorithm: type[Algorithm], rat
         expected = decide(rule, states, asks, clock.now)
         bucket = rng.choice(buckets)
         if len(asks) == 1 and asks[0].cost > 0 and rng.random() < 0.7:
-            decision = bucket._decide(asks[0].key, asks[0].cost, "name")
-            assert decision == bucket._decision("name", asks[0].cost, expected[0])
+            decision = bucket._decide(asks[0].key, asks[0].cost, True)
+            assert decision == bucket._decision(asks[0].key, asks[0].cost, expected[0])
             answers = expected
         else:
             answers = bucket._step(asks)
@@ -117,28 +117,28 @@ def test_a_key_that_comes_back_to_its_slot_is_not_joined_to_what_a_process_knows
     one, two = (MultiprocessBucket(rates, name, max_keys=1, clock=clock) for _ in range(2))
     for _ in range(3):
         clock.advance(0.001)
-        assert one._take("x", 1) == 0
+        assert one._take("x", 1, True) == 0
     clock.advance(2)
-    assert two._take("y", 1) == 0
+    assert two._take("y", 1, True) == 0
     clock.advance(2)
     for _ in range(5):
         clock.advance(0.001)
-        assert two._take("x", 1) == 0
-    assert one._decide("x", 1, "").remaining == 3
+        assert two._take("x", 1, True) == 0
+    assert one._decide("x", 1, True).remaining == 3
 
 
 def test_idle_keys_make_room_and_when_there_are_none_the_error_says_so(name: str):
     clock = ManualClock()
     bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=2, clock=clock)
-    assert [bucket._take(key, 1) for key in ("a", "b", "a", "b", "a")] == [0, 0, 0, 0, 1_000_000]
+    assert [bucket._take(key, 1, True) for key in ("a", "b", "a", "b", "a")] == [0, 0, 0, 0, 1_000_000]
     for _ in range(2):
         with pytest.raises(TableFull, match=r"all 2 keys .* 1 s more: raise max_keys"):
-            bucket._take("c", 1)
+            bucket._take("c", 1, True)
     clock.advance(0.5)
     with pytest.raises(TableFull, match=r"0\.5 s more"):
         bucket._step([Ask("a", 0), Ask("c", 1)])
     clock.advance(0.5)
-    assert bucket._take("c", 1) == 0
+    assert bucket._take("c", 1, True) == 0
     assert bucket._step([Ask("d", 2)])[0].wait == 0
     assert bucket.statistics().keys == 2
 
@@ -155,7 +155,7 @@ def test_what_a_batch_without_room_had_begun_is_idle_again(name: str):
     bucket = MultiprocessBucket(Rate(2, 60_000), name, max_keys=1, clock=ManualClock())
     with pytest.raises(TableFull):
         bucket._step([Ask("a", 1), Ask("b", 1)])
-    assert bucket._take("b", 1) == 0
+    assert bucket._take("b", 1, True) == 0
 
 
 def test_looks_and_give_backs_of_unknown_keys_take_no_room(name: str):
@@ -168,10 +168,10 @@ def test_looks_and_give_backs_of_unknown_keys_take_no_room(name: str):
 def test_keys_of_any_characters_and_lengths_stay_apart(name: str):
     keys = ["", "\0", "\0\0", "a", "a\0", "é", "e\u0301", "x" * 100_000, "x" * 100_001, "\n", "'", "😀"]
     bucket = MultiprocessBucket(Rate(1, 60_000), name, algorithm=GCRA)
-    assert [bucket._take(key, 1) for key in keys] == [0] * len(keys)
-    assert all(bucket._take(key, 1) > 0 for key in keys)
+    assert [bucket._take(key, 1, True) for key in keys] == [0] * len(keys)
+    assert all(bucket._take(key, 1, True) > 0 for key in keys)
     with pytest.raises(ValueError, match="UTF-8"):
-        bucket._take("\ud800", 1)
+        bucket._take("\ud800", 1, True)
     with pytest.raises(ValueError, match="UTF-8"):
         bucket._step([Ask("\ud800", 0)])
 
@@ -179,8 +179,8 @@ def test_keys_of_any_characters_and_lengths_stay_apart(name: str):
 def test_many_keys_are_found_again_by_another_process(name: str):
     one, two = (MultiprocessBucket(Rate(1, 60_000), name, algorithm=GCRA, max_keys=700) for _ in range(2))
     keys = [f"user {i}" for i in range(700)]
-    assert {one._take(key, 1) for key in keys} == {0}
-    assert all(two._take(key, 1) > 0 for key in reversed(keys))
+    assert {one._take(key, 1, True) for key in keys} == {0}
+    assert all(two._take(key, 1, True) > 0 for key in reversed(keys))
 
 
 class Interrupted(Exception):
@@ -205,7 +205,7 @@ def interrupts():
 )
 def test_an_interrupt_at_any_moment_leaves_the_locks_free_and_the_count_right(rates, name: str, interrupts):
     one, two = (MultiprocessBucket(rates, name, max_keys=1) for _ in range(2))
-    one._take("", 1), two._take("", 1)
+    one._take("", 1, True), two._take("", 1, True)
     counted, rng = 2, random.Random(5)
     for _ in range(300):
         with suppress(Interrupted):
@@ -214,7 +214,7 @@ def test_an_interrupt_at_any_moment_leaves_the_locks_free_and_the_count_right(ra
                 done = one._step([Ask("", 1)])
                 counted += done[0].wait == 0
         assert not one._mutex.locked()
-        used = 10**6 - two._decide("", 1, "").remaining
+        used = 10**6 - two._decide("", 1, True).remaining
         assert used - counted in {1, 2}, "the interrupted one is whole or not there"
         counted = used
 
@@ -223,46 +223,45 @@ def test_an_interrupt_at_any_moment_leaves_the_locks_free_and_the_count_right(ra
 def test_what_was_changed_in_place_when_an_interrupt_came_is_read_again(rates, name: str, monkeypatch):
     clock = ManualClock()
     one, two = (MultiprocessBucket(rates, name, clock=clock) for _ in range(2))
-    assert (one._take("", 1), two._take("", 1)) == (0, 0)
+    assert (one._take("", 1, True), two._take("", 1, True)) == (0, 0)
 
     def interrupted(self, *arguments, method):
         method(self, *arguments)
         raise Interrupted
 
     for method, step in (
-        ("commit", lambda: one._take("", 1)),
-        ("commit", lambda: one._step([Ask("", 1)])),
-        ("resume", lambda: one._take("", 1)),
+        ("admit", lambda: one._take("", 1, True)),
+        ("admit", lambda: one._step([Ask("", 1)])),
+        ("follow", lambda: one._take("", 1, True)),
     ):
         clock.advance(0.01)
         with monkeypatch.context() as patch:
             real = getattr(SlidingWindowLog, method)
             patch.setattr(SlidingWindowLog, method, partialmethod(interrupted, method=real))
-            patch.setattr(one, "_commit", one.rule.commit)
             with pytest.raises(Interrupted):
                 step()
         left = two._step([Ask("", 0)])[0].remaining
         refused = [Ask("", 0), *[Ask("", cost) for cost in range(left + 1, 6)]]
         assert one._step(refused) == two._step(refused)
-        assert two._take("", 1) == 0
+        assert two._take("", 1, True) == 0
 
 
 def test_init_is_the_class_itself(name: str):
     one, two = MultiprocessBucket.init([Rate(2, 60_000)], name), MultiprocessBucket(Rate(2, 60_000), name)
-    assert [one._take("", 1), two._take("", 1)] == [0, 0]
-    assert one._take("", 1) > 0
+    assert [one._take("", 1, True), two._take("", 1, True)] == [0, 0]
+    assert one._take("", 1, True) > 0
 
 
 async def test_a_closed_bucket_says_so_and_lets_go_of_its_file(name: str):
     bucket = MultiprocessBucket(Rate(2, 60_000), name)
-    bucket._take("", 1)
+    bucket._take("", 1, True)
     await bucket.aclose()
     assert bucket._file is None
-    for take in (lambda: bucket._take("", 1), lambda: bucket._decide("", 1, "")):
+    for take in (lambda: bucket._take("", 1, True), lambda: bucket._decide("", 1, True)):
         with pytest.raises(LimiterClosed):
             take()
     bucket._owe(Ask("", -1, at=0))
-    assert MultiprocessBucket(Rate(2, 60_000), name)._take("", 1) == 0
+    assert MultiprocessBucket(Rate(2, 60_000), name)._take("", 1, True) == 0
 
 
 async def test_what_a_caller_leaves_behind_while_the_store_fails_goes_back_with_the_next_call(name: str, monkeypatch):

@@ -100,7 +100,7 @@ def killed_at_each_line(work: Callable[[], object]) -> Iterator[None]:
 def test_the_folder_and_its_files_are_private_whatever_the_umask(place: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        assert MultiprocessBucket(RATE, "api")._take("", 1) == 0
+        assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
     finally:
         os.umask(before)
     path = path_of(place)
@@ -116,7 +116,7 @@ def refused(call: Callable[[], object]) -> None:
 @as_root
 def test_another_user_can_neither_read_nor_write_nor_redirect(place: Path) -> None:
     bucket = MultiprocessBucket(RATE, "api")
-    bucket._take("", 1)
+    bucket._take("", 1, True)
     path, content = path_of(place), path_of(place).read_bytes()
 
     def attack() -> None:
@@ -145,7 +145,7 @@ def test_a_folder_that_another_user_made_first_is_not_used(place: Path, mode: in
     user = os.geteuid()
     assert in_child(lambda: (os.mkdir(folder), os.chmod(folder, mode)), NOBODY) == 0
     with pytest.raises(StoreError, match=rf"{folder} must belong to user {user} .* belongs to {NOBODY} .*: remove it"):
-        MultiprocessBucket(RATE, "api")._take("", 1)
+        MultiprocessBucket(RATE, "api")._take("", 1, True)
     assert files(place) == []
 
 
@@ -154,7 +154,7 @@ def test_a_folder_that_others_can_enter_is_not_used(place: Path) -> None:
     folder.mkdir()
     folder.chmod(0o750)
     with pytest.raises(StoreError, match=rf"{folder} must .* mode 0700, but .* mode 0750"):
-        MultiprocessBucket(RATE, "api")._take("", 1)
+        MultiprocessBucket(RATE, "api")._take("", 1, True)
 
 
 def test_a_folder_that_is_a_link_or_a_file_is_not_used(place: Path, tmp_path: Path) -> None:
@@ -162,17 +162,17 @@ def test_a_folder_that_is_a_link_or_a_file_is_not_used(place: Path, tmp_path: Pa
     tmp_path.chmod(0o700)
     folder.symlink_to(tmp_path)
     with pytest.raises(StoreError, match=f"{folder} cannot be opened"):
-        MultiprocessBucket(RATE, "api")._take("", 1)
+        MultiprocessBucket(RATE, "api")._take("", 1, True)
     assert not list(tmp_path.iterdir())
     folder.unlink()
     folder.write_text("mine")
     with pytest.raises(StoreError, match=f"{folder} cannot be opened"):
-        MultiprocessBucket(RATE, "api")._take("", 1)
+        MultiprocessBucket(RATE, "api")._take("", 1, True)
     assert folder.read_text() == "mine"
 
 
 def make_link(path: Path, tmp_path: Path) -> None:
-    MultiprocessBucket(RATE, "api")._take("", 1)
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
     path.rename(tmp_path / "target")
     path.symlink_to(tmp_path / "target")
 
@@ -194,7 +194,7 @@ def make_folder(path: Path, tmp_path: Path) -> None:
 
 
 def make_anothers(path: Path, tmp_path: Path) -> None:
-    MultiprocessBucket(RATE, "api")._take("", 1)
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
     os.chown(path, NOBODY, NOBODY)
 
 
@@ -213,8 +213,8 @@ def test_what_lies_there_and_is_not_ours_is_an_error_that_names_it_and_stays_as_
     content = path.read_bytes() if path.is_file() else b""
     for _ in range(2):
         with pytest.raises(StoreError, match=str(path)):
-            MultiprocessBucket(RATE, "api")._take("", 1)
-    MultiprocessBucket(RATE, "another", max_keys=1)._take("", 1)  # which sweeps
+            MultiprocessBucket(RATE, "api")._take("", 1, True)
+    MultiprocessBucket(RATE, "another", max_keys=1)._take("", 1, True)  # which sweeps
     assert path.lstat().st_ino == before.st_ino
     assert path.lstat().st_size == before.st_size
     assert (path.read_bytes() if path.is_file() else b"") == content
@@ -223,7 +223,7 @@ def test_what_lies_there_and_is_not_ours_is_an_error_that_names_it_and_stays_as_
 def test_a_host_without_shared_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_module, "PLACES", ("/nowhere",))
     with pytest.raises(StoreError, match="none of /nowhere can be written: use SQLiteBucket"):
-        MultiprocessBucket(RATE)._take("", 1)
+        MultiprocessBucket(RATE)._take("", 1, True)
 
 
 def test_memory_that_is_full_is_an_error_and_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,12 +232,12 @@ def test_memory_that_is_full_is_an_error_and_leaves_nothing(place: Path, monkeyp
 
     monkeypatch.setattr(folder_module, "_allocate", full)
     with pytest.raises(StoreError, match=r"has no room for \d+ bytes: lower max_keys, .*: No space left on device"):
-        MultiprocessBucket(RATE)._take("", 1)
+        MultiprocessBucket(RATE)._take("", 1, True)
     assert files(place) == []
 
 
 def test_all_memory_is_there_from_the_start(place: Path) -> None:
-    MultiprocessBucket(RATE, "api", algorithm=GCRA)._take("", 1)
+    MultiprocessBucket(RATE, "api", algorithm=GCRA)._take("", 1, True)
     facts = path_of(place).stat()
     assert facts.st_blocks * 512 >= facts.st_size > 700_000
 
@@ -245,20 +245,20 @@ def test_all_memory_is_there_from_the_start(place: Path) -> None:
 def test_who_comes_second_while_it_is_made_uses_what_is_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def overtaken(file: int, size: int) -> None:
         monkeypatch.setattr(folder_module, "_allocate", allocate)
-        assert MultiprocessBucket(RATE, "api")._take("", 1) == 0
+        assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
         allocate(file, size)
 
     allocate = folder_module._allocate
     monkeypatch.setattr(folder_module, "_allocate", overtaken)
-    assert MultiprocessBucket(RATE, "api")._decide("", 1, "").remaining == 1
+    assert MultiprocessBucket(RATE, "api")._decide("", 1, True).remaining == 1
     assert files(place) == [path_of(place).name]
 
 
 def test_a_maker_that_is_killed_at_any_line_is_in_nobodys_way(place: Path) -> None:
     path_of(place).parent.mkdir(0o700)
-    for _ in killed_at_each_line(lambda: MultiprocessBucket(RATE, "api", max_keys=1)._take("", 1)):
-        assert MultiprocessBucket(RATE, "api", max_keys=1)._take("", 1) == 0
-        MultiprocessBucket(RATE, "another", max_keys=1)._take("", 1)  # which sweeps
+    for _ in killed_at_each_line(lambda: MultiprocessBucket(RATE, "api", max_keys=1)._take("", 1, True)):
+        assert MultiprocessBucket(RATE, "api", max_keys=1)._take("", 1, True) == 0
+        MultiprocessBucket(RATE, "another", max_keys=1)._take("", 1, True)  # which sweeps
         assert files(place) == sorted([lifetime.named("api"), lifetime.named("another")])
         path_of(place).unlink()
         path_of(place, "another").unlink()
@@ -271,14 +271,14 @@ def test_a_remover_that_is_killed_at_any_line_is_in_nobodys_way(place: Path) -> 
 
     user = MultiprocessBucket(RATE, "api", max_keys=1)
     for _ in killed_at_each_line(remove):
-        assert MultiprocessBucket(RATE, "api", max_keys=1)._take("", 1) == 0
-        before = user._decide("", 0, "").remaining
-        assert MultiprocessBucket(RATE, "api", max_keys=1)._decide("", 1, "").remaining == before - 1
+        assert MultiprocessBucket(RATE, "api", max_keys=1)._take("", 1, True) == 0
+        before = user._step([Ask("", 0)])[0].remaining
+        assert MultiprocessBucket(RATE, "api", max_keys=1)._decide("", 1, True).remaining == before - 1
         user._step([Ask("", -(2**53 - 1))])
 
 
 def test_other_arguments_under_a_name_are_an_error_until_the_old_ones_have_lapsed(place: Path) -> None:
-    MultiprocessBucket(RATE, "api")._take("", 1)
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
     for other in (
         MultiprocessBucket(Rate(4, 3_600_000), "api"),
         MultiprocessBucket(RATE, "api", algorithm=GCRA),
@@ -287,10 +287,10 @@ def test_other_arguments_under_a_name_are_an_error_until_the_old_ones_have_lapse
         with pytest.raises(
             StoreError, match=rf"{path_of(place)} counts for other rates, .*: use the same, .*another name"
         ):
-            other._take("", 1)
-    MultiprocessBucket(SHORT, "short")._take("", 1)
+            other._take("", 1, True)
+    MultiprocessBucket(SHORT, "short")._take("", 1, True)
     lapse()
-    assert MultiprocessBucket(RATE, "short")._take("", 1) == 0
+    assert MultiprocessBucket(RATE, "short")._take("", 1, True) == 0
 
 
 def lapse() -> None:
@@ -308,13 +308,13 @@ def rewrite(path: Path, **changes: Any) -> None:
 
 def test_what_another_boot_left_is_void_and_another_clock_is_an_error(place: Path) -> None:
     for _ in range(3):
-        MultiprocessBucket(RATE, "api")._take("", 1)
+        MultiprocessBucket(RATE, "api")._take("", 1, True)
     host = here()
     rewrite(path_of(place), host=host._replace(namespace=host.namespace + 1))
     with pytest.raises(StoreError, match=f"{path_of(place)} belongs to another time namespace"):
-        MultiprocessBucket(RATE, "api")._take("", 1)
+        MultiprocessBucket(RATE, "api")._take("", 1, True)
     rewrite(path_of(place), host=host._replace(boot=bytes(16)))
-    assert MultiprocessBucket(RATE, "api")._decide("", 1, "").remaining == 2
+    assert MultiprocessBucket(RATE, "api")._decide("", 1, True).remaining == 2
 
 
 def test_without_an_identity_the_boot_is_told_by_its_time() -> None:
@@ -327,9 +327,9 @@ def test_without_an_identity_the_boot_is_told_by_its_time() -> None:
 
 def test_sweeping_takes_what_says_nothing_and_nothing_else(place: Path) -> None:
     for name, rate in (("long", RATE), ("lapsed", SHORT), ("locked", SHORT), ("clocked", SHORT), ("dead", RATE)):
-        MultiprocessBucket(rate, name, clock=ManualClock() if name == "clocked" else None)._take("", 1)
+        MultiprocessBucket(rate, name, clock=ManualClock() if name == "clocked" else None)._take("", 1, True)
     locked = MultiprocessBucket(SHORT, "locked")
-    locked._take("", 1)
+    locked._take("", 1, True)
     rewrite(path_of(place, "dead"), dead=1)
     draft = path_of(place).with_name("new-0")
     draft.touch()
@@ -338,43 +338,43 @@ def test_sweeping_takes_what_says_nothing_and_nothing_else(place: Path) -> None:
         assert locked._file.lock()
         folder.sweep()
     assert files(place) == sorted(lifetime.named(name) for name in ("long", "locked", "clocked"))
-    assert MultiprocessBucket(RATE, "long")._decide("", 1, "").remaining == 1
+    assert MultiprocessBucket(RATE, "long")._decide("", 1, True).remaining == 1
 
 
 def test_users_of_a_removed_file_meet_again_in_a_new_one(place: Path) -> None:
     one, two = (MultiprocessBucket(RATE, "api") for _ in range(2))
-    assert (one._take("", 1), two._take("", 1)) == (0, 0)
+    assert (one._take("", 1, True), two._take("", 1, True)) == (0, 0)
     with Folder() as folder:
         assert folder.remove(lifetime.named("api"), lambda header: True)
-    assert [bucket._decide("", 1, "").remaining for bucket in (one, two, one)] == [2, 1, 0]
+    assert [bucket._decide("", 1, True).remaining for bucket in (one, two, one)] == [2, 1, 0]
 
 
 def test_a_file_that_a_foreign_hand_deleted_is_noticed_within_a_tenth_of_a_second(place: Path) -> None:
     clock = ManualClock()
     one, two = (MultiprocessBucket(RATE, "api", clock=clock) for _ in range(2))
-    assert (one._take("", 1), two._take("", 1)) == (0, 0)
+    assert (one._take("", 1, True), two._take("", 1, True)) == (0, 0)
     path_of(place).unlink()
     clock.advance(0.11)
-    assert [bucket._decide("", 1, "").remaining for bucket in (one, two, one)] == [2, 1, 0]
+    assert [bucket._decide("", 1, True).remaining for bucket in (one, two, one)] == [2, 1, 0]
 
 
 def test_opening_gives_up_if_the_file_vanishes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Folder, "make", lambda *arguments: None)
     with pytest.raises(StoreError, match="was removed 100 times while it was being opened"):
-        MultiprocessBucket(RATE, "api")._take("", 1)
+        MultiprocessBucket(RATE, "api")._take("", 1, True)
 
 
 def test_descriptors_are_given_back(place: Path) -> None:
-    MultiprocessBucket(RATE, "api")._take("", 1)
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         bucket = MultiprocessBucket(RATE, "api")
-        bucket._take("", 1)
+        bucket._take("", 1, True)
         bucket = pickle.loads(pickle.dumps(bucket))
-        bucket._take("", 1)
+        bucket._take("", 1, True)
         bucket = MultiprocessBucket(Rate(4, 1), "api")
         with pytest.raises(StoreError):
-            bucket._take("", 1)
+            bucket._take("", 1, True)
     del bucket
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -391,7 +391,7 @@ def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A process that is stopped while it has the lock of the bucket "api"."""
     monkeypatch.setattr(file_module, "PATIENCE", 0.3)
     bucket = MultiprocessBucket(RATE, "api")
-    bucket._take("", 1)
+    bucket._take("", 1, True)
     child = os.fork()
     if not child:
         bucket._enter()
@@ -406,21 +406,21 @@ def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_a_lock_that_is_held_is_busy_then_an_error_with_the_holder_and_never_a_refusal(holder: int) -> None:
     bucket = MultiprocessBucket(RATE, "api")
     assert bucket._step([Ask("", 1)]) is None
-    for take in (lambda: wait_for(bucket), lambda: bucket._decide("", 1, ""), lambda: bucket._step([])):
+    for take in (lambda: wait_for(bucket), lambda: bucket._decide("", 1, True), lambda: bucket._step([])):
         with pytest.raises(StoreError, match=f"process {holder} has held the lock .*: if it is stopped"):
             take()
     with pytest.raises(StoreError, match=f"process {holder}"):
-        bucket._take("", 1)
+        bucket._take("", 1, True)
     os.kill(holder, signal.SIGKILL)
     another = MultiprocessBucket(RATE, "api")
     assert wait_for(another)[0].remaining == 1
-    assert bucket._take("", 1) == 0
+    assert bucket._take("", 1, True) == 0
 
 
 async def test_who_waits_for_a_stopped_holder_leaves_the_loop_alone(holder: int) -> None:
     bucket, ticks = MultiprocessBucket(RATE, "api"), 0
-    assert bucket._take("", 1) == BUSY
-    assert bucket._decide("", 1, "") is None
+    assert bucket._take("", 1, True) == BUSY
+    assert bucket._decide("", 1, True) is None
 
     async def tick() -> None:
         nonlocal ticks
@@ -444,7 +444,7 @@ def test_a_lock_that_changes_hands_is_never_taken_for_a_stopped_one(
 ) -> None:
     monkeypatch.setattr(file_module, "PATIENCE", 0.05)
     one, two = (MultiprocessBucket(Rate(10**6, 3_600_000), "api", max_keys=1) for _ in range(2))
-    one._take("", 1), two._take("", 1)
+    one._take("", 1, True), two._take("", 1, True)
     end = monotonic() + 200_000
     while monotonic() < end:
         with one._mutex:

@@ -174,25 +174,31 @@ class SlidingWindowLog(Algorithm):
         live = (len(state) - state[_HEAD]) // 2
         return (live, state[_BASE], state[_EARLIER], state[_JOINED], state[-2], state[-1])
 
-    def resume(self, state: Log | None, outline: Outline, closed: list[int]) -> Log:
-        """Bring a state, perhaps in place, to where an outline is, and return it.
+    def restore(self, outline: Outline, closed: list[int]) -> Log:
+        """Return the state that has this outline and these closed runs."""
+        _, base, earlier, joined, time, count = outline
+        return [base, _RUNS, earlier, joined, *closed, time, count]
+
+    def follow(self, state: Log, outline: Outline, closed: list[int]) -> bool:
+        """Bring a state in place to where an outline is; return False if it has let go of runs that are live there.
 
         Args:
-            state: an earlier state of the same key, or None.
-            outline: what `outline` said.
-            closed: the runs that were closed since `state`, or without a state all closed runs.
+            state: an earlier state of the same key.
+            outline: of the later one.
+            closed: the runs that were closed since `state`.
         """
         live, base, earlier, joined, time, count = outline
-        if state is None:
-            return [base, _RUNS, earlier, joined, *closed, time, count]
+        head = len(state) + len(closed) - 2 * live
+        if head < _RUNS:
+            return False
         if closed:
             state[-2:] = (*closed, time, count)
         else:
             state[-2] = time
             state[-1] = count
-        state[:_RUNS] = (base, len(state) - 2 * live, earlier, joined)
+        state[:_RUNS] = (base, head, earlier, joined)
         self._compact(state)
-        return state
+        return True
 
     def _late_interval(self) -> int:
         return self.interval + (self._cell if self._cell > 1 else 0)

@@ -12,7 +12,7 @@ from typing import Any
 from ...algorithms import Algorithm, SlidingWindowLog, State, decide
 from ...bucket import BucketStatistics, InstantBucket, valid_key
 from ...clocks import Clock, monotonic
-from ...decisions import BUSY, Answer, Ask, Decision
+from ...decisions import BUSY, UNNAMED, Answer, Ask, Decision
 from ...errors import StoreError
 from ...rates import Rate, require_positive
 from ...waiting import running
@@ -82,17 +82,12 @@ class MultiprocessBucket(InstantBucket):
         self._in_child = lifetime.is_child()
         self._where: str | None = None
         self._clock = clock or monotonic
+        self._steps = clock is not None and clock is not monotonic  # may step back, which the host's clock does not
         self._mutex = Lock()
         self._file: File | None = None
         self._descriptor = -1
         self._slots: Slots
         self._looked = 0
-        self._last, self._probe, self._commit, self._view = (
-            self.rule.last,
-            self.rule.probe,
-            self.rule.commit,
-            self.rule.view,
-        )
 
     @classmethod
     def init(cls, rates: Rate | Sequence[Rate], name: str | None = None) -> MultiprocessBucket:
@@ -106,27 +101,31 @@ class MultiprocessBucket(InstantBucket):
     # What takes the locks stands in the `try`, and what gives them back are calls into C, so an exception that a signal
     # handler raises finds them free or frees them.
 
-    def _take(self, key: str, cost: int) -> int:
+    def _take(self, name: str, weight: int, keyed: bool) -> int:
+        if type(weight) is not int or not 0 < weight <= self.capacity or self._rooms or (keyed and name is UNNAMED):
+            return BUSY
         while True:
             with self._mutex:
                 try:
                     now = self._enter()
                     if now >= 0:
-                        return self._admit(key, cost, now)[0]
+                        return self._admit(name if keyed else "", weight, now)[0]
                 finally:
                     if self._descriptor >= 0:
                         flock(self._descriptor, LOCK_UN)
             if not self._nap():
                 return BUSY
 
-    def _decide(self, key: str, cost: int, name: str) -> Decision | None:
+    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
+        if type(weight) is not int or not 0 < weight <= self.capacity or self._rooms or (keyed and name is UNNAMED):
+            return None
         while True:
             with self._mutex:
                 try:
                     now = self._enter()
                     if now >= 0:
-                        wait, state, now = self._admit(key, cost, now)
-                        remaining, reset, index = self._view(state, now, cost if wait else 0)
+                        wait, state, now = self._admit(name if keyed else "", weight, now)
+                        remaining, reset, index = self.rule.view(state, now, wait and weight)
                         break
                 finally:
                     if self._descriptor >= 0:
@@ -136,7 +135,7 @@ class MultiprocessBucket(InstantBucket):
         rate = self.rates[index]
         return _tuple(
             Decision,
-            (not wait, name, cost, now, wait / 1e6, reset / 1e6, remaining, rate.limit, rate, 0.0, False),
+            (not wait, name, weight, now, wait / 1e6, reset / 1e6, remaining, rate.limit, rate, 0.0, False),
         )
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
@@ -151,17 +150,19 @@ class MultiprocessBucket(InstantBucket):
     def _admit(self, key: str, cost: int, now: int) -> tuple[int, State, int]:
         """Decide one take, and return its wait, the state after it and its moment."""
         self._require_open()
-        slots = self._slots
+        slots, rule = self._slots, self.rule
         entry = slots.find(key) or slots.insert(key, now, set())
-        if now < self._last(entry.state):
+        if self._steps and now < rule.last(entry.state):
             answer = self._decide_all((Ask(key, cost),), now)[0]
             return answer.wait, entry.state, answer.at
-        wait = self._probe(entry.state, now, cost)
-        if not wait:
-            entry.sequence = UNKNOWN  # the commit may be in place, and be interrupted
+        sequence, entry.sequence = entry.sequence, UNKNOWN  # what changes in place may be interrupted
+        wait, state = rule.admit(entry.state, now, cost)
+        if wait:
+            entry.sequence = sequence
+        else:
             slots.words[TOUCHED] = now
-            slots.save(entry, self._commit(entry.state, now, cost))
-        return wait, entry.state, now
+            slots.save(entry, state)
+        return wait, state, now
 
     def _decide_all(self, asks: Sequence[Ask], now: int) -> list[Answer]:
         batch = Batch(self._slots, asks, now)
@@ -193,7 +194,7 @@ class MultiprocessBucket(InstantBucket):
         return file.gone
 
     def _open(self) -> File:
-        memory = memory_of(self.rule) if self._clock is monotonic else _UNTIL_THE_END
+        memory = _UNTIL_THE_END if self._steps else memory_of(self.rule)
         banks = banks_for(self.rule)
         file = open_file(self._place(), self._spec(), size_of(banks, self.max_keys), memory)
         self._slots = Slots(self.rule, banks, self.max_keys, file)

@@ -48,9 +48,11 @@ class Ring:
         """
         place, outline = values[0], values[1:]
         first = place - outline[0] + 1
-        if known is None or mark[0] < first:
-            return self.log.resume(None, outline, self._closed(at, first, place))
-        return self.log.resume(known, outline, self._closed(at, mark[0], place) if mark[0] < place else [])
+        if known is not None and mark[0] >= first:
+            closed = self._closed(at, mark[0], place) if mark[0] < place else []
+            if self.log.follow(known, outline, closed):
+                return known
+        return self.log.restore(outline, self._closed(at, first, place))
 
     def write(self, at: int, log: State, outline: tuple[int, ...], mark: Mark, anew: bool) -> int:
         """Put into the ring what was closed since a mark, and return the last run's place."""
@@ -119,7 +121,7 @@ class LogBank(Banks):
         entry.sequence = sequence
 
     def idle_at(self, at: int) -> int:
-        return self._log.idle_at(self._log.resume(None, self._values(at, self._words[at])[1:], []))
+        return self._log.idle_at(self._log.restore(self._values(at, self._words[at])[1:], []))
 
     def _values(self, at: int, sequence: int) -> tuple[int, ...]:
         return self._form.unpack_from(self._memory, 8 * (at + HEAD + (sequence & 1) * _VALUES))
@@ -176,7 +178,7 @@ class LogBanks(Banks):
 
     def idle_at(self, at: int) -> int:
         parts = zip(self._rings, self._parts(at, self._words[at]), strict=True)
-        return self._rule.idle_at([ring.log.resume(None, values[1:], []) for ring, values in parts])
+        return self._rule.idle_at([ring.log.restore(values[1:], []) for ring, values in parts])
 
     def _parts(self, at: int, sequence: int) -> list[tuple[int, ...]]:
         values = self._form.unpack_from(self._memory, 8 * (at + HEAD + (sequence & 1) * self._bank))
