@@ -127,6 +127,27 @@ def test_a_key_that_comes_back_to_its_slot_is_not_joined_to_what_a_process_knows
     assert one._decide("x", 1, True).remaining == 3
 
 
+@pytest.mark.parametrize("rates", [Rate(50, 1000), [Rate(50, 1000), Rate(90, 1100)]], ids=["one", "two"])
+def test_a_process_that_let_go_of_old_runs_meets_one_that_did_not(rates, name: str):
+    clock = ManualClock()
+    one, two = (MultiprocessBucket(rates, name, clock=clock) for _ in range(2))
+    rule, states = one.rule, {}
+
+    def take(bucket: MultiprocessBucket, cost: int = 1) -> None:
+        clock.advance(0.001)
+        expected = decide(rule, states, [Ask("", cost)], clock.now)[0]
+        assert bucket._decide("", cost, True) == bucket._decision("", cost, expected)
+
+    for _ in range(20):
+        take(one)
+    clock.advance(1.5)
+    take(one)
+    take(two)
+    take(one)
+    for cost in (48, 49, 50):
+        take(one, cost)
+
+
 def test_idle_keys_make_room_and_when_there_are_none_the_error_says_so(name: str):
     clock = ManualClock()
     bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=2, clock=clock)
