@@ -19,7 +19,7 @@ from itertools import count
 from struct import unpack
 from typing import Any
 
-from pyrate_limiter import GCRA, Duration, FixedWindow, Limiter, MultiprocessBucket, Rate, SlidingWindowLog
+from pyrate_limiter import Duration, FixedWindow, Limiter, MultiprocessBucket, Rate, SlidingWindowLog
 from pyrate_limiter.buckets.multiprocess import lifetime
 from pyrate_limiter.decisions import BUSY
 
@@ -89,7 +89,6 @@ def never_full(each: int) -> dict[str, Any]:
 KILLED = {
     "log": (SlidingWindowLog, [Rate(10**6, Duration.HOUR)], 1),
     "logs": (SlidingWindowLog, [Rate(10**6, Duration.HOUR), Rate(10**7, Duration.MINUTE)], 1),
-    "gcra": (GCRA, [Rate(10, Duration.WEEK, burst=10**6)], 1),
     "keys": (FixedWindow, [Rate(10**6, Duration.DAY)], 5),
     "full": (SlidingWindowLog, [Rate(50, 100)], 1),
 }
