@@ -102,14 +102,17 @@ class MultiprocessBucket(InstantBucket):
     # handler raises finds them free or frees them.
 
     def _take(self, name: str, weight: int, keyed: bool) -> int:
-        if type(weight) is not int or not 0 < weight <= self.capacity or self._rooms or (keyed and name is UNNAMED):
+        if type(weight) is not int or not 0 < weight <= self.capacity or (keyed and name is UNNAMED):
+            return BUSY
+        key = name if keyed else ""
+        if self._rooms and self._in_line(key):
             return BUSY
         while True:
             with self._mutex:
                 try:
                     now = self._enter()
                     if now >= 0:
-                        return self._admit(name if keyed else "", weight, now)[0]
+                        return self._admit(key, weight, now)[0]
                 finally:
                     if self._descriptor >= 0:
                         flock(self._descriptor, LOCK_UN)
@@ -117,14 +120,17 @@ class MultiprocessBucket(InstantBucket):
                 return BUSY
 
     def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
-        if type(weight) is not int or not 0 < weight <= self.capacity or self._rooms or (keyed and name is UNNAMED):
+        if type(weight) is not int or not 0 < weight <= self.capacity or (keyed and name is UNNAMED):
+            return None
+        key = name if keyed else ""
+        if self._rooms and self._in_line(key):
             return None
         while True:
             with self._mutex:
                 try:
                     now = self._enter()
                     if now >= 0:
-                        wait, state, now = self._admit(name if keyed else "", weight, now)
+                        wait, state, now = self._admit(key, weight, now)
                         remaining, reset, index = self.rule.view(state, now, wait and weight)
                         break
                 finally:
@@ -181,6 +187,11 @@ class MultiprocessBucket(InstantBucket):
             if not file.words[DEAD] and not (abs(now - self._looked) > _LOOK and self._deleted(file, now)):
                 return now
             self._descriptor, self._file = -1, None
+
+    def _in_line(self, key: str) -> bool:
+        """Return whether others wait for a key where a caller would have to wait."""
+        here = running()
+        return here is None or (here in self._rooms and key in self._rooms[here])
 
     def _nap(self) -> bool:
         """Sleep for a moment, unless this thread runs an event loop, whose courier does that in its own way."""
