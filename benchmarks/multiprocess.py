@@ -81,12 +81,13 @@ def bucket(algorithm: str) -> Worker:
     return in_a_loop(take)
 
 
-def limiter(*, wrapped: bool = False) -> Worker:
+def limiter(*, in_tasks: bool = False) -> Worker:
     import pyrate_limiter
 
-    limiter = pyrate_limiter.Limiter(ours(), async_wrapper=wrapped)
-    take = partial(limiter.try_acquire, "api", blocking=False)
-    return awaited(take) if wrapped else in_a_loop(take)
+    limiter = pyrate_limiter.Limiter(ours())
+    if in_tasks:
+        return awaited(partial(limiter.try_acquire_async, "api", blocking=False))
+    return in_a_loop(partial(limiter.try_acquire, "api", blocking=False))
 
 
 def peer(face: str) -> Worker:
@@ -127,7 +128,7 @@ CASES: dict[str, Callable[[], Worker]] = {
     "bucket, peer": partial(peer, "bucket"),
     "limiter": limiter,
     "limiter, peer": partial(peer, "limiter"),
-    "awaited": partial(limiter, wrapped=True),
+    "awaited": partial(limiter, in_tasks=True),
     "awaited, peer": partial(peer, "awaited"),
 }
 RATIOS = [

@@ -7,11 +7,12 @@ import time
 from collections.abc import Sequence
 from hashlib import blake2b
 from threading import Lock
+from time import monotonic_ns
 from typing import Any
 
 from ...algorithms import Algorithm, SlidingWindowLog, State, decide
 from ...bucket import BucketStatistics, InstantBucket, valid_key
-from ...clocks import Clock, monotonic
+from ...clocks import Clock
 from ...decisions import BUSY, UNNAMED, Answer, Ask, Decision
 from ...errors import StoreError
 from ...rates import Rate, require_positive
@@ -81,8 +82,9 @@ class MultiprocessBucket(InstantBucket):
         require_positive("max_keys", self.max_keys)
         self._in_child = lifetime.is_child()
         self._where: str | None = None
-        self._clock = clock or monotonic
-        self._steps = clock is not None and clock is not monotonic  # may step back, which the host's clock does not
+        # The moment is `tick() // ticks`: so the host's clock, which never steps back, is read without a call of ours.
+        self._clock = clock
+        self._tick, self._ticks = (clock, 1) if clock else (monotonic_ns, 1000)
         self._mutex = Lock()
         self._file: File | None = None
         self._descriptor = -1
@@ -155,10 +157,11 @@ class MultiprocessBucket(InstantBucket):
 
     def _admit(self, key: str, cost: int, now: int) -> tuple[int, State, int]:
         """Decide one take, and return its wait, the state after it and its moment."""
-        self._require_open()
+        if self.closed:
+            raise self._closed_error()
         slots, rule = self._slots, self.rule
         entry = slots.find(key) or slots.insert(key, now, set())
-        if self._steps and now < rule.last(entry.state):
+        if self._clock and now < rule.last(entry.state):
             answer = self._decide_all((Ask(key, cost),), now)[0]
             return answer.wait, entry.state, answer.at
         sequence, entry.sequence = entry.sequence, UNKNOWN  # what changes in place may be interrupted
@@ -183,7 +186,7 @@ class MultiprocessBucket(InstantBucket):
             self._descriptor = file.descriptor
             if not file.lock():
                 return BUSY
-            now = self._clock()
+            now = self._tick() // self._ticks
             if not file.words[DEAD] and not (abs(now - self._looked) > _LOOK and self._deleted(file, now)):
                 return now
             self._descriptor, self._file = -1, None
@@ -205,7 +208,7 @@ class MultiprocessBucket(InstantBucket):
         return file.gone
 
     def _open(self) -> File:
-        memory = _UNTIL_THE_END if self._steps else memory_of(self.rule)
+        memory = _UNTIL_THE_END if self._clock else memory_of(self.rule)
         banks = banks_for(self.rule)
         file = open_file(self._place(), self._spec(), size_of(banks, self.max_keys), memory)
         self._slots = Slots(self.rule, banks, self.max_keys, file)

@@ -16,11 +16,13 @@ from ...errors import StoreError
 from .folder import DEAD, HOLDER, Folder, Header, Host, here, mapped
 
 if sys.platform != "win32":
-    import fcntl
+    from fcntl import LOCK_EX, LOCK_NB, flock
+
+    _NOW_OR_NEVER = LOCK_EX | LOCK_NB
 
 PATIENCE = 5.0
 """Seconds for which one process may hold the lock before others say so."""
-_TRIES = 16
+_TRIES = 6
 _GAP = 1.0
 _ATTEMPTS = 100
 _SHIFT = 40
@@ -75,7 +77,7 @@ class File:
         """
         for _ in range(_TRIES):
             try:
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                flock(self.descriptor, _NOW_OR_NEVER)
             except BlockingIOError:
                 continue
             self.words[HOLDER] = self._stamp = self._process | (self._stamp + 1) & _COUNT
