@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyrate_limiter import AbstractBucket, InMemoryBucket, Rate
+from pyrate_limiter import AbstractBucket, InMemoryBucket, MultiprocessBucket, Rate
 from pyrate_limiter.buckets import SQLiteBucket
 from pyrate_limiter.testing import ScriptedStore
 from pyrate_limiter.testing.contract import BucketContract
@@ -16,6 +16,7 @@ from pyrate_limiter.testing.contract import BucketContract
 @pytest.fixture(
     params=[
         pytest.param(InMemoryBucket, id="memory"),
+        pytest.param(MultiprocessBucket, id="multiprocess"),
         pytest.param(ScriptedStore, id="scripted"),
         pytest.param(SQLiteBucket.temporary, id="sqlite"),
     ]

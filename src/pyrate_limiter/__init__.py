@@ -12,7 +12,7 @@ from .algorithms import (
     TokenBucket,
 )
 from .bucket import AbstractBucket, BucketStatistics, InstantBucket
-from .buckets import InMemoryBucket
+from .buckets import InMemoryBucket, MultiprocessBucket, TableFull
 from .decisions import BEHIND, BUSY, FOREVER, RESET, Answer, Ask, Decision
 from .errors import (
     BucketFullException,
@@ -61,12 +61,14 @@ __all__ = [
     "Limiter",
     "LimiterClosed",
     "LimiterDelayException",
+    "MultiprocessBucket",
     "Rate",
     "RateLimitError",
     "SQLiteBucket",
     "SlidingWindowCounter",
     "SlidingWindowLog",
     "StoreError",
+    "TableFull",
     "TokenBucket",
     "WeightTooLarge",
     "WouldBlock",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Log: TypeAlias = list[int]
 """[base, head, earlier, joined, time, cumulative count, time, cumulative count, ...]"""
+Outline: TypeAlias = tuple[int, ...]
+"""How many runs are live, the cumulative count before them, the two numbers that take a join back, and the last run."""
 _BASE, _HEAD, _EARLIER, _JOINED, _RUNS = 0, 1, 2, 3, 4
 """Header: the cumulative count before the first live run; where that run stands in the list; and, to take the last
 join back: which time the last run had before it, and how many units joined it (0: it cannot be taken back)."""
@@ -44,6 +46,7 @@ class SlidingWindowLog(Algorithm):
         super().__init__(rate)
         self._cell = -(-self.interval // _FINEST) if self.limit > _FINEST else 1
         self._longest = _RUNS + 4 * (_FINEST + 2)
+        self.most_runs = min(self.limit, _FINEST) + 2
 
     def fresh(self) -> Log:
         return [0, _RUNS, 0, 0, _NEVER, 0]
@@ -159,6 +162,44 @@ class SlidingWindowLog(Algorithm):
         wait = state[run] + self.interval - now
         return wait if wait > 0 else 0  # noqa: FURB136 - max() is a call
 
+    def outline(self, state: Log) -> Outline:
+        """Return all that a state says beside its closed runs, ``state[-2 * live : -2]``.
+
+        For a store that keeps the runs in a ring: a commit adds at most one run, after the ones that were there, and
+        closes the one that was the last (``state[-4:-2]`` from then on); only `give_back` and `rebase` write others anew.
+        There are never more than `most_runs` live ones here.
+        """
+        if len(state) - state[_HEAD] > 2 * self.most_runs:
+            self._expire(state, state[-2] - self.interval)
+        live = (len(state) - state[_HEAD]) // 2
+        return (live, state[_BASE], state[_EARLIER], state[_JOINED], state[-2], state[-1])
+
+    def restore(self, outline: Outline, closed: list[int]) -> Log:
+        """Return the state that has this outline and these closed runs."""
+        _, base, earlier, joined, time, count = outline
+        return [base, _RUNS, earlier, joined, *closed, time, count]
+
+    def follow(self, state: Log, outline: Outline, closed: list[int]) -> bool:
+        """Bring a state in place to where an outline is; return False if it has let go of runs that are live there.
+
+        Args:
+            state: an earlier state of the same key.
+            outline: of the later one.
+            closed: the runs that were closed since `state`.
+        """
+        live, base, earlier, joined, time, count = outline
+        head = len(state) + len(closed) - 2 * live
+        if head < _RUNS:
+            return False
+        if closed:
+            state[-2:] = (*closed, time, count)
+        else:
+            state[-2] = time
+            state[-1] = count
+        state[:_RUNS] = (base, head, earlier, joined)
+        self._compact(state)
+        return True
+
     def _late_interval(self) -> int:
         return self.interval + (self._cell if self._cell > 1 else 0)
 
@@ -184,9 +225,14 @@ class SlidingWindowLog(Algorithm):
             return
         live = self._live(state, horizon)
         state[_BASE], state[_HEAD] = state[-1] if state[-2] <= horizon else state[live - 1], live
-        if live > len(state) // 2 + _RUNS:
+        self._compact(state)
+
+    def _compact(self, state: Log) -> None:
+        """Drop the runs that count no more if they are the most."""
+        head = state[_HEAD]
+        if head > len(state) // 2 + _RUNS:
             state[_HEAD] = _RUNS
-            del state[_RUNS:live]
+            del state[_RUNS:head]
 
     def _run_of(self, state: Log, at: int) -> int:
         """Return where the live run stands that holds what was stamped `at`, or -1."""

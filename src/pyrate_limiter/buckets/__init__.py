@@ -6,13 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .memory import InMemoryBucket
+from .multiprocess import MultiprocessBucket, TableFull
 
 if TYPE_CHECKING:
     from .sqlite import SQLiteBucket
 
 _WITH_DRIVERS = {"SQLiteBucket": ".sqlite"}
 
-__all__ = ["InMemoryBucket", "SQLiteBucket"]
+__all__ = ["InMemoryBucket", "MultiprocessBucket", "SQLiteBucket", "TableFull"]
 
 
 def __getattr__(name: str) -> object:
