@@ -1,0 +1,289 @@
+"""What happens while a store is down or slow: the policies, and the breaker that carries them out.
+
+A bucket that decides in a store keeps one `Outage` and makes every call of it through that::
+
+    self._outage = Outage(when_down, self.rates, algorithm, f"Redis at {host}:{port}")
+
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        return await self._outage.call(self._ask_store, asks)
+
+    async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]: ...
+
+`_ask_store` returns or raises within `budget` seconds: how a driver is made to give up is its bucket's business. It
+raises `StoreDown` when the store cannot be reached, does not answer in time or says that it cannot serve now; a plain
+`StoreError` when the store is there and is not what it should be (wrong type, missing rights, a bad password): that
+one is passed on under every policy and opens no breaker. A call may be cancelled at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TypeAlias
+
+from .. import clocks
+from ..algorithms import Algorithm, bind
+from ..clocks import SECOND, Clock
+from ..decisions import BEHIND, RESET, Answer, Ask
+from ..errors import StoreError
+from ..rates import Rate
+from .memory import InMemoryBucket
+
+logger = logging.getLogger("pyrate_limiter")
+
+StoreCall: TypeAlias = Callable[[Sequence[Ask], float], Awaitable[list[Answer]]]
+"""Decide these asks in the store within so many seconds, or raise `StoreDown` or `StoreError`."""
+
+
+class StoreDown(StoreError):
+    """The store cannot be reached, does not answer in time or cannot serve now: it may be back soon."""
+
+
+class StandIn(ABC):
+    """What answers while the store cannot."""
+
+    def answer(self, asks: Sequence[Ask], now: int, wait: int) -> list[Answer]:
+        """Answer `asks` in order by the closing rule of `decide`, at `now`; the store is asked again in `wait`."""
+        closed: set[str] = set()
+        answers = []
+        for ask in asks:
+            behind = ask.cost > 0 and ask.key in closed
+            answer = Answer(BEHIND, now) if behind else self.answer_one(ask, now, wait)
+            if ask.cost > 0 and 0 < answer.wait <= ask.patience:
+                closed.add(ask.key)
+            answers.append(answer._replace(degraded=True))
+        return answers
+
+    @abstractmethod
+    def answer_one(self, ask: Ask, now: int, wait: int) -> Answer:
+        """Answer one ask that nobody waits in front of; all times are in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhenDown(ABC):
+    """What to do while the store is down or slow: one of `Fail`, `Refuse`, `Admit` and `LocalShare`.
+
+    Args:
+        budget: seconds that a decision may wait for the store; after the first one that waited in vain nobody waits.
+        probe: seconds between two attempts to reach a store that is down; one call at a time makes them.
+
+    Raises:
+        ValueError: one of them is not positive.
+    """
+
+    _: KW_ONLY
+    budget: float = 0.25
+    probe: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "probe"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be a positive number of seconds, not {getattr(self, name)!r}")
+
+    @abstractmethod
+    def stand_in(self, rates: Sequence[Rate], algorithm: type[Algorithm]) -> StandIn | None:
+        """Return what answers in place of the store, or None if its errors are to reach the callers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail(WhenDown):
+    """Raise `StoreError`, which names the store: the default."""
+
+    def stand_in(self, rates: Sequence[Rate], algorithm: type[Algorithm]) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(WhenDown):
+    """Refuse everything, and let those who can wait do so until the store is asked again."""
+
+    def stand_in(self, rates: Sequence[Rate], algorithm: type[Algorithm]) -> StandIn:
+        return _Refusing()
+
+
+@dataclass(frozen=True, slots=True)
+class Admit(WhenDown):
+    """Admit everything, uncounted."""
+
+    def stand_in(self, rates: Sequence[Rate], algorithm: type[Algorithm]) -> StandIn:
+        return _Admitting(bind(algorithm, rates).capacity)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalShare(WhenDown):
+    """Decide in this process by a part of every limit and burst, counted apart from the store.
+
+    With n processes a share of 1 / n keeps their sum within the limit.
+
+    Args:
+        share: the part, above 0 and up to 1; what it leaves of a limit is rounded down, and is at least 1 unit.
+        budget: as in `WhenDown`.
+        probe: as in `WhenDown`.
+
+    Raises:
+        ValueError: the share is not above 0 and up to 1, or as in `WhenDown`.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        WhenDown.__post_init__(self)
+        if not 0 < self.share <= 1:
+            raise ValueError(
+                f"share must be above 0 and at most 1, not {self.share!r}: 1 / (number of processes) is safe"
+            )
+
+    def stand_in(self, rates: Sequence[Rate], algorithm: type[Algorithm]) -> StandIn:
+        part = [_part_of(rate, self.share) for rate in rates]
+        return _Counting(InMemoryBucket(part, algorithm=algorithm, clock=clocks.wall))
+
+
+class Outage:
+    """The breaker between a bucket and its store: one per bucket and process, for all threads and loops.
+
+    Closed, every call goes to the store. The first `StoreDown` opens it: from then on the stand-in answers at once, or
+    the error is raised at once. Every `probe` seconds one call is let through, and the first that succeeds closes it.
+
+    Args:
+        when_down: the policy.
+        rates: the bucket's.
+        algorithm: the bucket's.
+        store: the store's name for people, as in ``Redis at localhost:6379``; without a password.
+        clock: stamps the degraded answers, in microseconds.
+
+    Attributes:
+        store: the store's name.
+        outages: how often the store was found down.
+        degraded: how many decisions were not the store's.
+    """
+
+    def __init__(
+        self,
+        when_down: WhenDown,
+        rates: Sequence[Rate],
+        algorithm: type[Algorithm],
+        store: str,
+        clock: Clock = clocks.wall,
+    ) -> None:
+        self.store = store
+        self.outages = 0
+        self.degraded = 0
+        self._policy = when_down
+        self._stand_in = when_down.stand_in(rates, algorithm)
+        self._clock = clock
+        self._error: StoreDown | None = None  # the error that opened it; None: closed
+        self._since = 0.0
+        self._retry_at = 0.0
+        self._probing = False
+        self._lock = threading.Lock()
+
+    @property
+    def down(self) -> bool:
+        """Whether the store was down at the last call."""
+        return self._error is not None
+
+    def forked(self) -> None:
+        """Make the lock anew in a forked child, where another thread's grip on it would never end."""
+        self._lock = threading.Lock()
+        self._probing = False
+
+    async def call(self, ask_store: StoreCall, asks: Sequence[Ask]) -> list[Answer]:
+        """Return the answers of the store, or those of the stand-in.
+
+        Raises:
+            StoreDown: the store is down and the policy is `Fail`.
+            StoreError: the store is not what it should be.
+        """
+        if any(ask.degraded for ask in asks):
+            return await self._call_apart(ask_store, asks)
+        if not self._let_through():
+            return self._degrade(asks)
+        try:
+            answers = await ask_store(asks, self._policy.budget)
+        except StoreDown as error:
+            self._open(error)
+            return self._degrade(asks)
+        except BaseException:
+            self._probing = False  # cancelled, or a store that answers: neither says that it is down
+            raise
+        if self._error is not None:
+            self._close()
+        return answers
+
+    async def _call_apart(self, ask_store: StoreCall, asks: Sequence[Ask]) -> list[Answer]:
+        """Give back to the stand-in what it granted, and ask the store for the rest."""
+        rest = [ask for ask in asks if not ask.degraded]
+        answers = iter(await self.call(ask_store, rest) if rest else ())
+        given_back = iter(self._degrade([ask for ask in asks if ask.degraded]) if self._stand_in else ())
+        return [next(given_back, Answer(0, ask.at, degraded=True)) if ask.degraded else next(answers) for ask in asks]
+
+    def _let_through(self) -> bool:
+        if self._error is None:
+            return True
+        with self._lock:
+            if self._probing or time.monotonic() < self._retry_at:
+                return False
+            self._probing = True
+            self._retry_at = time.monotonic() + self._policy.budget  # when it will be known, for those who wait
+            return True
+
+    def _open(self, error: StoreDown) -> None:
+        with self._lock:
+            first = self._error is None
+            self._error = error
+            self._probing = False
+            self._retry_at = time.monotonic() + self._policy.probe
+            if first:
+                self._since = time.monotonic()
+                self.outages += 1
+        if first:
+            then = type(self._policy).__name__
+            logger.error("%s; policy %s until it is back, asked every %g s", error, then, self._policy.probe)
+
+    def _close(self) -> None:
+        with self._lock:
+            was_open, self._error, self._probing = self._error is not None, None, False
+        if was_open:
+            logger.warning("%s is back after %.1f s", self.store, time.monotonic() - self._since)
+
+    def _degrade(self, asks: Sequence[Ask]) -> list[Answer]:
+        error, wait = self._error, max(1, int((self._retry_at - time.monotonic()) * SECOND))
+        if self._stand_in is None:
+            raise StoreDown(f"{error or self.store}; it is asked again in {wait / SECOND:.2g} s") from error
+        with self._lock:
+            self.degraded += sum(ask.cost >= 0 for ask in asks)
+            return self._stand_in.answer(asks, self._clock(), wait)
+
+
+class _Refusing(StandIn):
+    def answer_one(self, ask: Ask, now: int, wait: int) -> Answer:
+        return Answer(wait if ask.cost >= 0 else 0, now, 0, wait)
+
+
+class _Admitting(StandIn):
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+
+    def answer_one(self, ask: Ask, now: int, wait: int) -> Answer:
+        return Answer(0, now, self._capacity)
+
+
+class _Counting(StandIn):
+    def __init__(self, bucket: InMemoryBucket) -> None:
+        self._bucket = bucket
+
+    def answer_one(self, ask: Ask, now: int, wait: int) -> Answer:
+        if ask.cost > self._bucket.capacity:
+            return Answer(wait, now, 0, wait)  # too heavy for the share: the store may still admit it
+        if RESET < ask.cost < 0 and not ask.degraded:
+            return Answer(0, now)  # a permit of the store's: the share never counted it
+        return self._bucket._step((ask,))[0]
+
+
+def _part_of(rate: Rate, share: float) -> Rate:
+    burst = rate.burst and max(1, int(rate.burst * share))
+    return replace(rate, limit=max(1, int(rate.limit * share)), burst=burst)
