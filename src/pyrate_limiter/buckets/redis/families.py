@@ -23,6 +23,9 @@ MOST = 2**50
 LONGEST_BURST = 2**51
 """The longest time that a whole burst may take to come back, in microseconds (71 years)."""
 
+_MOST_RUNS = 1002
+"""The most runs of a log above a limit of 1000: an interval is a thousand cells, and its ends lie in two others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -55,17 +58,13 @@ def script_for(algorithm: type[Algorithm], rates: Sequence[Rate]) -> Script:
     for rate in rates:
         _require_exact(algorithm, rate)
     numbers = [describe(rate) for rate in rates]
-    source = "\n".join(_read(name) for name in ("prelude", family, "decide"))
+    source = _SOURCES[family]
     return Script(
         source,
         hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
         pack(f"<{1 + len(rates) * len(numbers[0])}d", len(numbers[0]), *sum(numbers, ())),
         hashlib.sha256(f"{algorithm.__name__} {rates} {FORMAT}".encode()).hexdigest()[:8],
     )
-
-
-def _read(name: str) -> str:
-    return files(__package__).joinpath("scripts", f"{name}.lua").read_text("utf-8")
 
 
 def _require_exact(algorithm: type[Algorithm], rate: Rate) -> None:
@@ -99,7 +98,7 @@ def _window(rate: Rate) -> tuple[int, ...]:
 
 def _log(rate: Rate) -> tuple[int, ...]:
     rule = SlidingWindowLog(rate)
-    return (rate.limit, rule.interval, rule.cell, rule.most_runs)
+    return (rate.limit, rule.interval, rule._cell, rate.limit if rule._cell == 1 else _MOST_RUNS)
 
 
 _FAMILIES: dict[type[Algorithm], tuple[str, Callable[[Rate], tuple[int, ...]]]] = {
@@ -110,3 +109,12 @@ _FAMILIES: dict[type[Algorithm], tuple[str, Callable[[Rate], tuple[int, ...]]]] 
     FixedWindow: ("fixed_window", _window),
     SlidingWindowCounter: ("sliding_counter", _window),
 }
+
+
+def _source(family: str) -> str:
+    folder = files(__package__).joinpath("scripts")
+    return "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in ("prelude", family, "decide"))
+
+
+# Read when this module is imported: a bucket may be made on a running event loop, which must not wait for a disk.
+_SOURCES = {family: _source(family) for family, _ in _FAMILIES.values()}

@@ -62,7 +62,7 @@ local function seen(one, moment, refused)
     end
   end
   if refused > 0 then
-    _, index = largest(probe, one, moment, refused)
+    index = select(2, largest(probe, one, moment, refused))
     tightest = view(one[index], RATES[index], moment)
   end
   return tightest, reset, index - 1

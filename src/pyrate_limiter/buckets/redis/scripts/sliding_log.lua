@@ -222,7 +222,7 @@ local function give_back(s, r, now, cost, at)
   end
   local before = s.base
   if j > 0 then
-    _, before = run(s, j - 1)
+    before = select(2, run(s, j - 1))
   end
   local _, count = run(s, j)
   local back = min(cost, count - before)
