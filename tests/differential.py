@@ -106,6 +106,11 @@ class Huge(Story):
         burst = self.random.choice((None, self.random.randint(1, limit))) if algorithm.bursts else None
         return Rate(limit, interval, burst)
 
+    def _pass_time(self) -> None:
+        super()._pass_time()
+        if self.now > 2**52:  # the year 2112
+            self.now //= 2
+
 
 class Crowded(Story):
     """A story that fills the log to its last run and goes on: a unit at a time, each in a run of its own."""

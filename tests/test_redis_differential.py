@@ -58,6 +58,12 @@ async def test_a_script_decides_as_python_does(algorithm: type[Algorithm], redis
         seed += 1
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_numbers_are_exact_up_to_the_bounds(algorithm: type[Algorithm], redis_url: str) -> None:
+    for seed in range(10):
+        await compare(Huge(algorithm, seed, MOST), algorithm, redis_url, 50)
+
+
 @pytest.mark.parametrize(
     "rates", [[Rate(1000, 1000)], [Rate(5000, 1000)], [Rate(1500, 2000), Rate(900, 1000)]], ids=str
 )

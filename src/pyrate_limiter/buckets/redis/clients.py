@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from struct import pack
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from ...clocks import SECOND
 from ...errors import StoreError
@@ -97,7 +97,7 @@ class Client(ABC):
             for i, reply in zip(late, again, strict=True):
                 replies[i] = reply
                 if reply[1] == TOO_LATE:
-                    raise StoreDown(f"{self.where} did not answer within {budget:g} s")
+                    raise self.silent(budget)
         return replies
 
     async def _run_once(self, work: Work, calls: Sequence[Call], until: float) -> list[Reply]:
@@ -130,7 +130,7 @@ class Client(ABC):
 
     def silent(self, budget: float) -> StoreDown:
         """Return the error for a server that did not answer in time."""
-        return StoreDown(f"{self.where} did not answer within {budget:g} s")
+        return StoreDown(f"{self.where} did not answer within {budget:.3g} s")
 
     def refused(self, error: Exception) -> StoreError:
         """Return the error for what a server said in place of a reply."""
@@ -140,3 +140,31 @@ class Client(ABC):
             f"{self.where} refused the script: {error}; see to its rights, its version (6.2 or later), and that nobody"
             " else uses keys with this prefix"
         )
+
+
+async def through_pipeline(
+    pipeline: Callable[[str, str, Sequence[Call]], Awaitable[list[Any]]],
+    script: Script,
+    calls: Sequence[Call],
+    unknown: type[Exception],
+) -> list[Reply]:
+    """Run a script once for each call, on whichever nodes, and send its source to those that do not know it.
+
+    Args:
+        pipeline: runs EVALSHA or EVAL of a text for some calls, and returns replies and errors.
+        script: the script.
+        calls: the calls.
+        unknown: the error of a node that does not know it.
+
+    Raises:
+        Exception: the first error of all other kinds.
+    """
+    replies = await pipeline("EVALSHA", script.sha, calls)
+    again = [i for i, reply in enumerate(replies) if isinstance(reply, unknown)]
+    if again:
+        for i, reply in zip(again, await pipeline("EVAL", script.source, [calls[i] for i in again]), strict=True):
+            replies[i] = reply
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies

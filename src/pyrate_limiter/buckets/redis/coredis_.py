@@ -10,7 +10,7 @@ import anyio
 
 from ...errors import StoreError
 from ..outage import StoreDown
-from .clients import Call, Client, Reply, ServerClock
+from .clients import Call, Client, Reply, ServerClock, through_pipeline
 from .families import Script
 
 if TYPE_CHECKING:
@@ -97,20 +97,11 @@ class HandedInCluster(Coredis):
         super().__init__(f"Redis cluster at {client.connection_pool}")
 
     async def _talk(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
-        replies = await self._pipeline(script.sha, False, calls, told)
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, self._no_script)]
-        if unknown:
-            again = await self._pipeline(script.source, True, [calls[i] for i in unknown], told)
-            for i, reply in zip(unknown, again, strict=True):
-                replies[i] = reply
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        async def pipeline(command: str, text: str, some: Sequence[Call]) -> list[Any]:
+            async with self._client.pipeline(raise_on_error=False) as pipe:
+                run = getattr(pipe, command.lower())
+                for call in some:
+                    run(text, call.keys, [*told, call.asks])
+            return list(pipe.results or ())
 
-    async def _pipeline(self, text: str, source: bool, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Any]:
-        async with self._client.pipeline(raise_on_error=False) as pipeline:
-            run = pipeline.eval if source else pipeline.evalsha
-            for call in calls:
-                run(text, call.keys, [*told, call.asks])
-        return list(pipeline.results or ())
+        return await through_pipeline(pipeline, script, calls, self._no_script)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -16,11 +16,8 @@ from redis.backoff import NoBackoff
 
 from ...errors import StoreError
 from ..outage import StoreDown
-from .clients import Call, Client, Reply, ServerClock
+from .clients import Call, Client, Reply, ServerClock, through_pipeline
 from .families import Script
-
-if TYPE_CHECKING:
-    from redis.asyncio.connection import AbstractConnection
 
 _ACCESS = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 """These are a kind of ConnectionError to redis-py."""
@@ -51,12 +48,12 @@ class RedisPy(Client):
         self._known_clock = ServerClock()
 
     def _clock(self) -> ServerClock:
+        require_asyncio()
         return self._known_clock
 
     async def _send(
         self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], budget: float
     ) -> list[Reply]:
-        require_asyncio()
         try:
             async with asyncio.timeout(budget):
                 return await self._talk_twice(script, calls, told)
@@ -99,10 +96,11 @@ class OwnConnections(RedisPy):
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         super().__init__(f"Redis at {parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}")
-        self._pool = ConnectionPool.from_url(url, socket_timeout=None, retry=Retry(NoBackoff(), 0), **_SILENT)
+        self._pool: Any = ConnectionPool.from_url(url, socket_timeout=None, retry=Retry(NoBackoff(), 0), **_SILENT)
         self._kept: dict[Any, _Kept] = {}
 
     def _clock(self) -> ServerClock:
+        require_asyncio()
         return self._here().clock
 
     def _forget_clock(self) -> None:
@@ -135,7 +133,7 @@ class OwnConnections(RedisPy):
 class _Kept:
     """A connection that closes with its event loop."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.clock = ServerClock()
         self._end: AsyncGenerator[None] | None = None
@@ -147,7 +145,11 @@ class _Kept:
             # asyncio.run closes the generators that are still open before it closes the loop.
             self._end = self._until_the_end()
             await anext(self._end)
-        await self.connection.connect()
+        try:
+            await self.connection.connect()
+        except BaseException:
+            await self.connection.disconnect(nowait=True)  # it may be open, but not yet be logged in
+            raise
 
     async def close(self) -> None:
         if self._end is not None:
@@ -165,7 +167,7 @@ class HandedIn(RedisPy):
     """A `redis.asyncio.Redis`, also one of Sentinel's: a connection of its pool for each call, without its retries."""
 
     def __init__(self, client: Redis) -> None:
-        self._pool = client.connection_pool
+        self._pool: Any = client.connection_pool
         kwargs = self._pool.connection_kwargs
         place = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
         super().__init__(f"Redis at {getattr(self._pool, 'service_name', place)}")
@@ -177,7 +179,7 @@ class HandedIn(RedisPy):
         finally:
             await self._pool.release(connection)
 
-    async def _spare_connection(self) -> AbstractConnection:
+    async def _spare_connection(self) -> Any:
         while True:
             try:
                 return await self._pool.get_connection()
@@ -195,33 +197,25 @@ class HandedInCluster(RedisPy):
         super().__init__(f"Redis cluster at {', '.join(client.nodes_manager.startup_nodes)}")
 
     async def _talk(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
-        replies = await self._pipeline("EVALSHA", script.sha, calls, told)
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, exceptions.NoScriptError)]
-        if unknown:
-            again = await self._pipeline("EVAL", script.source, [calls[i] for i in unknown], told)
-            for i, reply in zip(unknown, again, strict=True):
-                replies[i] = reply
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        async def pipeline(command: str, text: str, some: Sequence[Call]) -> list[Any]:
+            pipe = self._client.pipeline()
+            for call in some:
+                pipe.execute_command(command, text, len(call.keys), *call.keys, *told, call.asks)
+            return await pipe.execute(raise_on_error=False)
 
-    async def _pipeline(self, command: str, script: str, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Any]:
-        pipeline = self._client.pipeline()
-        for call in calls:
-            pipeline.execute_command(command, script, len(call.keys), *call.keys, *told, call.asks)
-        return await pipeline.execute(raise_on_error=False)
+        return await through_pipeline(pipeline, script, calls, exceptions.NoScriptError)
 
 
-async def evaluate(connection: AbstractConnection, script: Script, call: Call, told: tuple[bytes, bytes]) -> Reply:
+async def evaluate(connection: Any, script: Script, call: Call, told: tuple[bytes, bytes]) -> Reply:
     """Run a script over one connection; send its source if the server does not know it (any more)."""
     arguments = (len(call.keys), *call.keys, *told, call.asks)
     await connection.send_command("EVALSHA", script.sha, *arguments)
     try:
-        return await connection.read_response()
+        reply: Reply = await connection.read_response()
     except exceptions.NoScriptError:
         await connection.send_command("EVAL", script.source, *arguments)
-        return await connection.read_response()
+        reply = await connection.read_response()
+    return reply
 
 
 def require_asyncio() -> None:
