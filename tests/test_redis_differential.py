@@ -16,6 +16,7 @@ from pyrate_limiter.algorithms import (
     SlidingWindowLog,
     TokenBucket,
 )
+from pyrate_limiter.buckets.outage import Fail
 from pyrate_limiter.buckets.redis import RedisBucket
 from pyrate_limiter.buckets.redis.families import MOST
 from pyrate_limiter.rates import Rate
@@ -36,7 +37,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 async def compare(story: Story, algorithm: type[Algorithm], url: str, calls: int) -> int:
     """Follow a story for so many calls, and return how many decisions were equal."""
     clock = ManualClock()
-    bucket = RedisBucket(story.rates, url, prefix="differential", algorithm=algorithm, clock=clock)
+    bucket = RedisBucket(
+        story.rates, url, prefix="differential", algorithm=algorithm, when_down=Fail(budget=30), clock=clock
+    )
     seen = 0
     try:
         for call, (now, asks, expected) in enumerate(islice(story.tell(), calls)):

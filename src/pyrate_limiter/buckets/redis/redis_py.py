@@ -61,6 +61,8 @@ class RedisPy(Client):
             raise self.silent(budget) from None
         except _ACCESS as error:
             raise self.refused(error) from error
+        except (exceptions.AskError, exceptions.ClusterCrossSlotError) as error:
+            raise StoreError(f"{self.where} is a node of a cluster: hand in a RedisCluster client") from error
         except _UNAVAILABLE as error:
             self._forget_clock()
             raise StoreDown(f"{self.where} is down: {error}") from error
