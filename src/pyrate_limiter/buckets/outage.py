@@ -177,6 +177,7 @@ class Outage:
         self._clock = clock
         self._error: StoreDown | None = None  # the error that opened it; None: closed
         self._since = 0.0
+        self._degraded_before = 0
         self._retry_at = 0.0
         self._probing = False
         self._lock = threading.Lock()
@@ -238,7 +239,7 @@ class Outage:
             self._probing = False
             self._retry_at = time.monotonic() + self._policy.probe
             if first:
-                self._since = time.monotonic()
+                self._since, self._degraded_before = time.monotonic(), self.degraded
                 self.outages += 1
         if first:
             then = type(self._policy).__name__
@@ -248,7 +249,8 @@ class Outage:
         with self._lock:
             was_open, self._error, self._probing = self._error is not None, None, False
         if was_open:
-            logger.warning("%s is back after %.1f s", self.store, time.monotonic() - self._since)
+            lasted, decisions = time.monotonic() - self._since, self.degraded - self._degraded_before
+            logger.warning("%s is back after %.1f s; %d decisions were not its own", self.store, lasted, decisions)
 
     def _degrade(self, asks: Sequence[Ask]) -> list[Answer]:
         error, wait = self._error, max(1, int((self._retry_at - time.monotonic()) * SECOND))
