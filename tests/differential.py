@@ -32,7 +32,7 @@ class Story:
         self._keys = [f"{seed} {i}" for i in range(self.random.choice((1, 1, 2, 5)))]
         self._interval = self.random.choice(self.rates).interval * 1000
         self._heaviest = self.random.choice((1, 1, max(1, self.rule.capacity // 20), self.rule.capacity))
-        self._crowd = self.random.choice((1, 3, 20, batch))
+        self._crowd = self.random.choice((1, 3, 20, batch, batch, batch))
         self._pace = self.random.choice((1, 10, 100, 3000))
         self._states: dict[str, State] = {}
         self._granted: list[tuple[str, int, int]] = []

@@ -57,7 +57,7 @@ async def compare(story: Story, algorithm: type[Algorithm], url: str, calls: int
 async def test_a_script_decides_as_python_does(algorithm: type[Algorithm], redis_url: str) -> None:
     seen = seed = 0
     while seen < DECISIONS:
-        seen += await compare(Story(algorithm, seed), algorithm, redis_url, 150)
+        seen += await compare(Story(algorithm, seed), algorithm, redis_url, 60)
         seed += 1
 
 

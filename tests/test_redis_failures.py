@@ -24,6 +24,7 @@ from pyrate_limiter.rates import Duration, Rate
 
 from .proxy import Proxy
 from .servers import RedisCluster, RedisServer
+from .sharing import SHARED, work
 
 pytestmark = pytest.mark.may_block  # redis-py reads its own version from the disk for each connection of a pool
 BUDGET = 0.2
@@ -387,27 +388,3 @@ async def test_processes_share_a_limit_exactly_and_evenly(algorithm: type[Algori
     assert all(stamps for process in counts for stamps in process)
     per_process = Counter({i: sum(map(len, process)) for i, process in enumerate(counts)})
     assert max(per_process.values()) <= 2 * min(per_process.values()), per_process
-
-
-SHARED = Rate(100, 500)
-
-
-def work(url: str, prefix: str, algorithm: type[Algorithm], ready: Any, results: Any) -> None:
-    """Acquire with 25 tasks for three seconds, and put the stamps that each got."""
-
-    async def main() -> list[list[int]]:
-        bucket = RedisBucket(SHARED, url, prefix=prefix, algorithm=algorithm, when_down=Fail(budget=5))
-        await bucket.peek()
-        await asyncio.to_thread(ready.wait, 60)
-        end = time.monotonic() + 3
-        stamps: list[list[int]] = [[] for _ in range(25)]
-
-        async def one(own: list[int]) -> None:
-            while time.monotonic() < end:
-                own.append((await bucket.acquire()).at)
-
-        await asyncio.gather(*map(one, stamps))
-        await bucket.aclose()
-        return stamps
-
-    results.put(asyncio.run(main()))

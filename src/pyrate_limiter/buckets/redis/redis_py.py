@@ -210,14 +210,19 @@ class HandedInCluster(RedisPy):
 
 async def evaluate(connection: Any, script: Script, call: Call, told: tuple[bytes, bytes]) -> Reply:
     """Run a script over one connection; send its source if the server does not know it (any more)."""
-    arguments = (len(call.keys), *call.keys, *told, call.asks)
-    await connection.send_command("EVALSHA", script.sha, *arguments)
+    arguments = (b"%d" % len(call.keys), *call.keys, *told, call.asks)
+    await connection.send_packed_command(packed(b"EVALSHA", script.sha.encode(), *arguments))
     try:
         reply: Reply = await connection.read_response()
     except exceptions.NoScriptError:
-        await connection.send_command("EVAL", script.source, *arguments)
+        await connection.send_packed_command(packed(b"EVAL", script.source.encode(), *arguments))
         reply = await connection.read_response()
     return reply
+
+
+def packed(*words: bytes) -> bytes:
+    """Return a command as it goes over the wire: what redis-py does for words of all types takes five times as long."""
+    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
 def require_asyncio() -> None:

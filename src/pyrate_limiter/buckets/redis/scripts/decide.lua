@@ -12,6 +12,9 @@ local states, changed, closed = {}, {}, {}
 
 -- Call one function of the family for the state of every rate.
 local function each(act, one, moment, cost, at)
+  if ONE then
+    return act(one[1], R, moment, cost, at)
+  end
   for i, r in ipairs(RATES) do
     act(one[i], r, moment, cost, at)
   end
@@ -19,6 +22,9 @@ end
 
 -- Return the largest of what a function says for the rates, and the first rate that says it.
 local function largest(say, one, moment, cost)
+  if ONE then
+    return say(one[1], R, moment, cost), 1
+  end
   local most, index = nil, nil
   for i, r in ipairs(RATES) do
     local said = say(one[i], r, moment, cost)
@@ -53,6 +59,10 @@ end
 
 -- Return the units left of the tightest rate, or of the one that refused, when a key is as new, and that rate's index.
 local function seen(one, moment, refused)
+  if ONE then
+    local left, reset = view(one[1], R, moment)
+    return left, reset, 0
+  end
   local tightest, index, reset = nil, nil, 0
   for i, r in ipairs(RATES) do
     local left, as_new = view(one[i], r, moment)
@@ -99,7 +109,7 @@ for k, key in ipairs(KEYS) do
   states[k] = one or fresh_states(key)
 end
 
-local asks = ARGV[3]
+local asks, n = ARGV[3], 2
 for first = 1, #asks, 32 do
   local k, cost, patience, at = unpack("<dddd", asks, first)
   local wait, moment, left, reset, rate = BEHIND, now, 0, 0, 0
@@ -107,8 +117,8 @@ for first = 1, #asks, 32 do
     wait, moment, left, reset, rate = answer(k, cost, at)
     closed[k] = closed[k] or (cost > 0 and wait > 0 and wait <= patience)
   end
-  local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = wait, moment, left, reset, rate
+  n = n + 5
 end
 
 for k in pairs(changed) do

@@ -67,6 +67,10 @@ local function view(s, r, now)
   elseif r[PACED] == 1 then
     return 0, ahead
   end
+  if (r[FULL] + 1) * r[Q] < HALF then
+    local room = (r[FULL] - s[1] + now) * r[Q] + r[FULL_PART] - s[2]
+    return floor(room / (r[WHOLE] * r[Q] + r[PART])), ahead
+  end
   local room = r[FULL] - (s[1] - now) + (r[FULL_PART] - s[2]) / r[Q]
   local left = max(0, min(r[CAPACITY], floor(room / (r[WHOLE] + r[PART] / r[Q]))))
   while left < r[CAPACITY] and probe(s, r, now, left + 1) == 0 do

@@ -16,26 +16,16 @@ local pack, unpack = struct.pack, struct.unpack
 local BEHIND, RESET, SECOND = -1, -9007199254740991, 1000000
 local HALF = 4503599627370496 -- 2^52
 
-local function doubles(data)
-  local values, at = {}, 1
-  while at <= #data do
-    values[#values + 1], at = unpack("<d", data, at)
-  end
-  return values
-end
-
 local RATES = {}
 do
-  local values = doubles(ARGV[2])
-  local width = values[1]
-  for first = 2, #values, width do
-    local rate = {}
-    for i = 1, width do
-      rate[i] = values[first + i - 1]
-    end
-    RATES[#RATES + 1] = rate
+  local width = unpack("<d", ARGV[2])
+  local form = "<" .. string.rep("d", width)
+  for first = 9, #ARGV[2], 8 * width do
+    RATES[#RATES + 1] = { unpack(form, ARGV[2], first) }
   end
 end
+-- Most buckets have one rate: these save them the loops.
+local ONE, R = #RATES == 1, RATES[1]
 
 -- Return the quotient and the remainder of a * b / m, for b <= m: exact where a * b is not.
 local function muldiv(a, b, m)
@@ -74,6 +64,11 @@ local function read_numbers(key, form, size)
 end
 
 local function write_numbers(key, form, states, ttl)
+  if ONE then
+    local s = states[1]
+    redis.call("SET", key, pack(form, s[1], s[2], s[3]), "PX", ttl)
+    return
+  end
   local parts = {}
   for i, s in ipairs(states) do
     parts[i] = pack(form, s[1], s[2], s[3])
