@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from pyrate_limiter.algorithms import Algorithm, Rule, State, bind, decide
@@ -23,6 +24,9 @@ class Story:
         batch: the most asks in one call.
     """
 
+    _memory = 50
+    """How many grants may still be given back."""
+
     def __init__(self, algorithm: type[Algorithm], seed: int, batch: int = 100) -> None:
         self.random = random.Random(f"{algorithm.__name__} {seed}")
         self.rates = [self._rate(algorithm) for _ in range(self.random.choice((1, 1, 1, 2, 2, 3)))]
@@ -36,6 +40,7 @@ class Story:
         self._pace = self.random.choice((1, 10, 100, 3000))
         self._states: dict[str, State] = {}
         self._granted: list[tuple[str, int, int]] = []
+        self._waits = [0]
 
     def tell(self) -> Iterator[tuple[int, list[Ask], list[Answer]]]:
         """Yield, without end, a moment, the asks of a call, and the answers to them."""
@@ -46,7 +51,8 @@ class Story:
             for ask, answer in zip(asks, answers, strict=True):
                 if ask.cost > 0 and not answer.wait:
                     self._granted.append((ask.key, ask.cost, answer.at))
-            del self._granted[:-50]
+            self._waits = [answer.wait for answer in answers if answer.wait > 0] or self._waits
+            del self._granted[: -self._memory]
             yield self.now, asks, answers
 
     def _rate(self, algorithm: type[Algorithm]) -> Rate:
@@ -74,7 +80,8 @@ class Story:
         key, kind = self.random.choice(self._keys), self.random.random()
         if kind < 0.8:
             cost = self.random.randint(1, min(self._heaviest, self.rule.capacity))
-            return Ask(key, cost, self.random.choice((0, 0, self.random.randrange(2 * self._interval), FOREVER)))
+            some = self.random.choice((self.random.randrange(2 * self._interval), self.random.choice(self._waits)))
+            return Ask(key, cost, self.random.choice((0, 0, some, FOREVER)))
         if kind < 0.85:
             return Ask(key, 0)
         if kind < 0.86:
@@ -108,12 +115,14 @@ class Huge(Story):
 
     def _pass_time(self) -> None:
         super()._pass_time()
-        if self.now > 2**52:  # the year 2112
-            self.now //= 2
+        if not 0 < self.now < 2**52:  # the year 2112
+            self.now = 2**51
 
 
 class Crowded(Story):
-    """A story that fills the log to its last run and goes on: a unit at a time, each in a run of its own."""
+    """A story that fills the log to its last run and goes on: a unit at a time, each in a run of its own if it can."""
+
+    _memory = 2000
 
     def __init__(self, algorithm: type[Algorithm], seed: int, rates: list[Rate]) -> None:
         super().__init__(algorithm, seed)
@@ -124,8 +133,57 @@ class Crowded(Story):
         self._heaviest = self._crowd = 1
 
     def _pass_time(self) -> None:
+        if self.random.random() < 0.998:
+            self.now += self.random.randint(1, self._interval * 10 // min(7 * self.rates[0].limit, 7000))
+        else:
+            self.now += self.random.randrange(self._interval // 4)
+
+    def _ask(self) -> Ask:
+        live = bisect_right(self._granted, self.now - self._interval, key=lambda grant: grant[2])
+        if self.random.random() < 0.98 or live == len(self._granted):
+            return super()._ask()
+        key, cost, at = self._granted[live]
+        return Ask(key, -cost, at=at)
+
+
+class Regretful(Story):
+    """A story of small units that are given back as soon as they are taken, in cells that they share."""
+
+    def __init__(self, algorithm: type[Algorithm], seed: int) -> None:
+        super().__init__(algorithm, seed)
+        self._heaviest, self._crowd, self._pace = 3, 5, 20_000
+
+    def _rate(self, algorithm: type[Algorithm]) -> Rate:
+        return Rate(self.random.randint(1001, 2000), self.random.choice((3_600_000, int(Duration.DAY))))
+
+    def _pass_time(self) -> None:
         kind = self.random.random()
-        if kind < 0.98:
-            self.now += self.random.choice((self._interval // 1000, self._interval // 1000 + 1, self._interval // 990))
-        elif kind < 0.99:
+        if kind < 0.7:
+            self.now += self.random.randrange(self._interval // 2000)
+        elif kind < 0.9:
+            self.now -= self.random.randrange(self._interval // 500)
+        else:
             super()._pass_time()
+
+    def _ask(self) -> Ask:
+        if self._granted and self.random.random() < 0.4:
+            key, cost, at = (
+                self._granted[self.random.choice((-1, -1, -2))] if len(self._granted) > 1 else self._granted[0]
+            )
+            return Ask(key, -self.random.randint(1, cost), at=at)
+        return super()._ask()
+
+
+class Endless(Story):
+    """A story of one key that is never idle, until its counts pass what a double holds."""
+
+    def __init__(self, algorithm: type[Algorithm], seed: int, most: int) -> None:
+        self._most = most
+        super().__init__(algorithm, seed)
+        self._heaviest, self._crowd, self._keys = most // 4, 3, [f"endless {seed}"]
+
+    def _rate(self, algorithm: type[Algorithm]) -> Rate:
+        return Rate(self._most, 1000)
+
+    def _pass_time(self) -> None:
+        self.now += self.random.randrange(self._interval // 5)

@@ -22,7 +22,7 @@ from pyrate_limiter.buckets.redis.families import MOST
 from pyrate_limiter.rates import Rate
 from pyrate_limiter.testing import ManualClock
 
-from .differential import Crowded, Huge, Story
+from .differential import Crowded, Endless, Huge, Regretful, Story
 
 ALGORITHMS = [SlidingWindowLog, GCRA, TokenBucket, LeakyBucket, FixedWindow, SlidingWindowCounter]
 DECISIONS = int(os.environ.get("DIFFERENTIAL_DECISIONS", "100000"))
@@ -68,7 +68,16 @@ async def test_numbers_are_exact_up_to_the_bounds(algorithm: type[Algorithm], re
 
 
 @pytest.mark.parametrize(
-    "rates", [[Rate(1000, 1000)], [Rate(5000, 1000)], [Rate(1500, 2000), Rate(900, 1000)]], ids=str
+    "rates", [[Rate(7, 1000)], [Rate(1000, 1000)], [Rate(5000, 1000)], [Rate(1500, 2000), Rate(900, 1000)]], ids=str
 )
 async def test_a_full_ring_decides_as_python_does(rates: list[Rate], redis_url: str) -> None:
     await compare(Crowded(SlidingWindowLog, 0, rates), SlidingWindowLog, redis_url, 4000)
+
+
+async def test_what_is_given_back_at_once_is_as_if_it_had_never_been(redis_url: str) -> None:
+    for seed in range(20):
+        await compare(Regretful(SlidingWindowLog, seed), SlidingWindowLog, redis_url, 100)
+
+
+async def test_counts_that_never_come_to_rest_stay_exact(redis_url: str) -> None:
+    await compare(Endless(SlidingWindowLog, 0, MOST), SlidingWindowLog, redis_url, 500)
