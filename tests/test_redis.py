@@ -215,6 +215,31 @@ async def test_a_url_of_a_cluster_asks_for_a_cluster_client(redis_cluster: Redis
             await asyncio.gather(*(bucket.take(key=str(i)) for i in range(50)))
 
 
+class Sentinel(RedisServer):
+    """A sentinel that watches one server."""
+
+    def __init__(self, watched: RedisServer) -> None:
+        super().__init__()
+        self._watched = watched
+
+    def _command(self) -> list[str]:
+        (self.folder / "conf").write_text(
+            f"port {self.port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {self._watched.port} 1\n"
+        )
+        return [super()._command()[0], "conf", "--sentinel"]
+
+
+async def test_a_client_behind_sentinel_finds_its_server(private_redis: RedisServer) -> None:
+    with Sentinel(private_redis) as sentinel:
+        sentinels = redis.asyncio.Sentinel([("127.0.0.1", sentinel.port)])
+        async with sentinels.master_for("main") as client:
+            bucket = RedisBucket(RATE, client)
+            assert await allowed(bucket, 4) == [True, True, True, False]
+            assert bucket.outage.store == "Redis at main"
+        for each in sentinels.sentinels:
+            await each.aclose()
+
+
 # Keys.
 
 

@@ -76,7 +76,7 @@ class WhenDown(ABC):
     """
 
     _: KW_ONLY
-    budget: float = 0.25
+    budget: float = 1.0
     probe: float = 1.0
 
     def __post_init__(self) -> None:
@@ -209,7 +209,7 @@ class Outage:
             self._open(error)
             return self._degrade(asks)
         except BaseException:
-            self._probing = False  # cancelled, or a store that answers: neither says that it is down
+            self._probing, self._retry_at = False, 0.0  # neither a cancellation nor an answer says that it is down
             raise
         if self._error is not None:
             self._close()
