@@ -1,0 +1,5 @@
+"""The bucket in Redis or Valkey."""
+
+from .bucket import RedisBucket
+
+__all__ = ["RedisBucket"]

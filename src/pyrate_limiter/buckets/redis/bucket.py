@@ -1,0 +1,163 @@
+"""The bucket in Redis or Valkey: for many processes on many hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from struct import pack
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ...algorithms import Algorithm, SlidingWindowLog
+from ...bucket import AbstractBucket
+from ...clocks import Clock, warn_set_back
+from ...decisions import FOREVER, RESET, Answer, Ask
+from ...rates import Rate
+from ..outage import Fail, Outage, WhenDown
+from . import coredis_
+from .clients import Call, Client, Reply, Work
+from .families import MOST, script_for
+
+redis_py: ModuleType | None
+try:
+    from . import redis_py  # now, not with the first bucket: that may be made on a running event loop
+except ModuleNotFoundError:
+    redis_py = None
+
+if TYPE_CHECKING:
+    import coredis
+    import redis.asyncio
+
+    AnyClient: TypeAlias = (
+        redis.asyncio.Redis | redis.asyncio.RedisCluster | coredis.Redis[Any] | coredis.RedisCluster[Any]
+    )
+
+_tuple = tuple.__new__
+_GRACE = 1000
+"""Milliseconds that a key outlives what it says: a clock that is set back by less than a second finds it there."""
+_TEST_GRACE = 600_000
+"""The same under a clock of a test's own: the server's goes on whatever that one does."""
+_KINDS = {
+    "redis.asyncio.client.Redis": (redis_py, "HandedIn"),
+    "redis.asyncio.cluster.RedisCluster": (redis_py, "HandedInCluster"),
+    "coredis.client.basic.Redis": (coredis_, "HandedIn"),
+    "coredis.client.cluster.RedisCluster": (coredis_, "HandedInCluster"),
+}
+
+
+class RedisBucket(AbstractBucket):
+    """Budgets in Redis (6.2 or later) or Valkey, shared by all who use the same prefix, rates and algorithm.
+
+    A key costs about 100 bytes; with the log about 200, and 16 for each unit of the limit up to 1000 (Redis reserves
+    up to twice that). It expires a second after it says nothing any more. Time is the server's.
+
+    Args:
+        rates: one rate or several.
+        url_or_client: where the server is, such as ``redis://localhost:6379/0``: then one connection is kept for each
+            event loop (asyncio only); or a client of `redis.asyncio` or of coredis (asyncio and trio), also for a
+            cluster or behind Sentinel, which is never closed here.
+        prefix: what the keys in Redis begin with.
+        algorithm: how the rates are counted.
+        when_down: what happens while Redis is down or slow.
+        clock: a function that returns microseconds, for tests.
+
+    Attributes:
+        outage: whether Redis is down, how often it was, and how many decisions were not its own.
+
+    Raises:
+        TypeError: there is no script for this algorithm, or no way to use such a client.
+        ValueError: a rate is beyond what the scripts count exactly.
+        ImportError: a URL needs redis-py.
+    """
+
+    def __init__(
+        self,
+        rates: Rate | Sequence[Rate],
+        url_or_client: str | AnyClient,
+        *,
+        prefix: str = "pyrate_limiter",
+        algorithm: type[Algorithm] = SlidingWindowLog,
+        when_down: WhenDown = Fail(),  # noqa: B008 - it is frozen
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(rates, algorithm=algorithm)
+        self.share = max(1, min(rate.limit for rate in self.rates) // 64)
+        script = script_for(algorithm, self.rates)
+        self._client = adapted(url_or_client)
+        self._key_start = f"{prefix}:{script.digest}:".encode()
+        self._work = Work(script, -1, _GRACE if clock is None else _TEST_GRACE)
+        self._test_clock = clock
+        self._arguments = (rates, url_or_client, prefix, algorithm, when_down, clock)
+        self.outage = Outage(when_down, self.rates, algorithm, self._client.where)
+
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        return await self.outage.call(self._ask_store, asks)
+
+    async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
+        work = self._work if self._test_clock is None else self._work._replace(moment=self._test_clock())
+        if self._client.together:
+            replies = await self._client.run(work, [self._call(asks)], budget)
+            return self._answers(replies[0])
+        apart: dict[str, list[int]] = {}
+        for i, ask in enumerate(asks):
+            apart.setdefault(ask.key, []).append(i)
+        calls = [self._call([asks[i] for i in places]) for places in apart.values()]
+        replies = await self._client.run(work, calls, budget)
+        answers = {
+            i: answer
+            for places, reply in zip(apart.values(), replies, strict=True)
+            for i, answer in zip(places, self._answers(reply), strict=True)
+        }
+        return [answers[i] for i in range(len(asks))]
+
+    def _call(self, asks: Iterable[Ask]) -> Call:
+        places: dict[str, int] = {}
+        numbers: list[int] = []
+        for key, cost, patience, at, _ in asks:
+            place = places.setdefault(key, len(places) + 1)
+            # More than can ever fit was never granted, and a moment that no double holds never was.
+            bounded = cost if cost == RESET else max(cost, -MOST)
+            numbers += (place, bounded, patience, max(-1, min(at, FOREVER)))
+        start = self._key_start
+        return Call([start + key.encode() for key in places], pack(f"<{len(numbers)}d", *numbers))
+
+    def _answers(self, reply: Reply) -> list[Answer]:
+        if reply[1]:
+            warn_set_back(reply[1])
+        return [_tuple(Answer, (*reply[i : i + 5], False)) for i in range(2, len(reply), 5)]
+
+    async def _disconnect(self) -> None:
+        await self._client.close()
+
+    def _forked(self) -> None:
+        super()._forked()
+        self._client.forked()
+        self.outage.forked()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not isinstance(self._arguments[1], str):
+            raise TypeError("a RedisBucket made from a client cannot be pickled: make it from a URL")
+        return _rebuild, self._arguments
+
+
+def _rebuild(
+    rates: Any, url: str, prefix: str, algorithm: type[Algorithm], when_down: WhenDown, clock: Clock | None
+) -> RedisBucket:
+    return RedisBucket(rates, url, prefix=prefix, algorithm=algorithm, when_down=when_down, clock=clock)
+
+
+def adapted(url_or_client: str | AnyClient) -> Client:
+    """Return what runs scripts through this client, or through connections of our own to this URL."""
+    if isinstance(url_or_client, str):
+        if redis_py is None:
+            raise ImportError("a URL needs redis-py: pip install 'pyrate-limiter-anyio[redis]'")
+        own: Client = redis_py.OwnConnections(url_or_client)
+        return own
+    for kind in type(url_or_client).__mro__:
+        library, name = _KINDS.get(f"{kind.__module__}.{kind.__qualname__}", (None, ""))
+        if library is not None:
+            client: Client = getattr(library, name)(url_or_client)
+            return client
+    raise TypeError(
+        f"RedisBucket needs a URL, a client of redis.asyncio or one of coredis, not {type(url_or_client)!r};"
+        " a client that is not async would block the event loop"
+    )
