@@ -1,0 +1,169 @@
+"""The bucket in PostgreSQL: for any number of hosts that share a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from ...algorithms import Algorithm, SlidingWindowLog
+from ...bucket import AbstractBucket
+from ...clocks import Clock
+from ...decisions import Answer, Ask
+from ...errors import StoreError
+from ...rates import Rate
+from ..outage import Fail, Outage, WhenDown
+from .connections import Connections, Pool, Session
+from .here import DecideHere
+from .keys import Keys
+from .layout import Layout
+from .schema import Schema
+from .sweep import Sweeper
+from .there import DecideThere
+
+_MAKING = 10.0
+"""Seconds that it may take to make the tables on first use, once per process: that is no decision yet."""
+
+
+class PostgresBucket(AbstractBucket):
+    """Budgets in a table of PostgreSQL, shared by all hosts that use it; stamps are those of the server's clock.
+
+    Each event loop keeps one connection. A batch of asks is one call of an SQL function, which locks the rows of its
+    keys, reads the clock and decides; where there is no right to make functions, Python decides between two trips.
+    Both are exact, and keep the same rows. A row is as long as the state; limits above 63 with the log take up to
+    2 KB, and up to 18 KB more in pages of the same size.
+
+    The state of one bucket is found by any other with equal rates, algorithm and table. psycopg (the extra
+    `postgres`) runs on asyncio only.
+
+    Args:
+        rates: one rate or several.
+        dsn_or_pool: a connection string or URL, or an open `AsyncConnectionPool`, from which each event loop borrows one
+            connection until the bucket is closed.
+        table: its name, perhaps with a schema before a dot; it is made on first use if it is not there.
+        algorithm: how units are counted.
+        when_down: what to do while the server is down or slow, and how long a decision may take.
+        synchronous_commit: whether a decision waits for the disk. If not, it is faster by half, and a crash of the
+            server forgets what was counted in its last 0.6 seconds or so (three times `wal_writer_delay`).
+        functions: whether to use SQL functions where possible.
+        clock: a function that returns microseconds in place of the server's clock, for tests.
+
+    Raises:
+        ValueError: the table's name does not do, or a limit is beyond what a bigint holds.
+    """
+
+    def __init__(
+        self,
+        rates: Rate | Sequence[Rate],
+        dsn_or_pool: str | Pool,
+        table: str = "pyrate_limiter",
+        *,
+        algorithm: type[Algorithm] = SlidingWindowLog,
+        when_down: WhenDown | None = None,
+        synchronous_commit: bool = True,
+        functions: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(rates, algorithm=algorithm)
+        self._options = {
+            "rates": self.rates,
+            "dsn_or_pool": dsn_or_pool,
+            "table": table,
+            "algorithm": algorithm,
+            "when_down": when_down,
+            "synchronous_commit": synchronous_commit,
+            "functions": functions,
+            "clock": clock,
+        }
+        when_down = when_down or Fail()
+        store = _name_of(dsn_or_pool)
+        self._schema = Schema(table)
+        self._connections = Connections(
+            dsn_or_pool,
+            {
+                "lock_timeout": str(int(when_down.budget * 1000)),
+                "synchronous_commit": "on" if synchronous_commit else "off",
+            },
+            store,
+        )
+        self._outage = Outage(when_down, self.rates, algorithm, store)
+        self._layout = Layout(self.rule)
+        keys = Keys(algorithm, self.rates)
+        self._decide: DecideHere | DecideThere = DecideHere(self._schema, keys, self.rule, self._layout, clock)
+        self._there = DecideThere(self._schema, keys, self._layout, clock)
+        self._sweeper = Sweeper(self._schema, clock)
+        self._functions = functions
+        self._made = False
+        self.share = max(1, min(rate.limit for rate in self.rates) // 64)
+
+    @staticmethod
+    def ddl(table: str = "pyrate_limiter") -> str:
+        """Return the statements that make the tables and functions, for those whose programs may not."""
+        return Schema(table).ddl()
+
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        _require_asyncio()
+        return await self._outage.call(self._ask_store, asks)
+
+    async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
+        if not self._made:
+            await self._connections.run(self._make, max(budget, _MAKING))
+        answers = await self._connections.run(partial(self._decide, asks), budget)
+        if self._sweeper.due:
+            self._connections.in_background(self._sweeper.sweep, budget)
+        return answers
+
+    async def _make(self, session: Session, _: float) -> None:
+        kind = self._layout.kind if self._functions else None
+        if await self._schema.make(session.connection, kind):
+            self._decide = self._there
+        self._made = True
+
+    async def _disconnect(self) -> None:
+        if _on_asyncio():
+            await self._connections.close()
+
+    def _forked(self) -> None:
+        super()._forked()
+        self._connections.forked()
+        self._outage.forked()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not isinstance(self._options["dsn_or_pool"], str):
+            raise TypeError("a PostgresBucket with a pool belongs to one process and cannot be pickled: give a DSN")
+        return _again, (self._options,)
+
+
+def _again(options: dict[str, Any]) -> PostgresBucket:
+    return PostgresBucket(**options)
+
+
+def _require_asyncio() -> None:
+    if not _on_asyncio():
+        raise StoreError(
+            "psycopg runs on asyncio only, not on trio: there, use RedisBucket with a coredis client, or SQLiteBucket"
+        )
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _name_of(source: str | Pool) -> str:
+    """Return the server's name for people, without a password."""
+    try:
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+    except ImportError as error:
+        raise ImportError("PostgresBucket needs psycopg: pip install 'pyrate-limiter-anyio[postgres]'") from error
+    try:
+        parts = conninfo_to_dict(source if isinstance(source, str) else getattr(source, "conninfo", ""))
+    except ProgrammingError as error:
+        raise ValueError(f"dsn_or_pool is no connection string of PostgreSQL: {error}") from None
+    host, port = parts.get("host") or parts.get("hostaddr") or "localhost", parts.get("port") or 5432
+    return f"PostgreSQL at {host}:{port}"

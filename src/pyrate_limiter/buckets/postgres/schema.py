@@ -1,0 +1,161 @@
+"""The table, its pages and its functions: their names, their DDL, and how they are made."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from ...errors import StoreError
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+KINDS = ("even", "fixed", "counter", "log")
+"""The SQL functions, one for each family of algorithms."""
+_VERSION = 1
+_LONGEST = 40
+"""Bytes of a table's name: PostgreSQL cuts names at 63, and ours get endings."""
+_ARGUMENTS = "bytea[], integer[], bigint[], bigint[], bigint[], bigint[], bigint, bigint"
+_COLUMNS = {
+    "": "key bytea, expires bigint, state bigint[]",
+    "_pages": "key bytea, rate integer, slot integer, page bigint, before bigint, last_at bigint, last_count bigint,"
+    " runs bigint[]",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a bucket's table is called, and all that belongs to it.
+
+    Args:
+        name: of the table, perhaps with a schema before a dot.
+
+    Raises:
+        ValueError: the name is empty, too long or has more than one dot.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        parts = self.name.split(".")
+        if len(parts) > 2 or not all(parts) or "\0" in self.name or len(parts[-1].encode()) > _LONGEST:
+            raise ValueError(
+                f"table must be NAME or SCHEMA.NAME, the name at most {_LONGEST} bytes long, not {self.name!r}"
+            )
+
+    @property
+    def table(self) -> str:
+        """The table's quoted name."""
+        return self._quoted("")
+
+    @property
+    def pages(self) -> str:
+        """The quoted name of the table of pages."""
+        return self._quoted("_pages")
+
+    def function(self, kind: str) -> str:
+        """Return the quoted name of a function."""
+        return self._quoted(f"_{kind}_{_VERSION}")
+
+    def ddl(self) -> str:
+        """Return all statements that make the tables and the functions."""
+        return "\n\n".join([self.table_ddl(), *(self.function_ddl(kind) for kind in KINDS)]) + "\n"
+
+    def table_ddl(self) -> str:
+        """Return the statements that make the tables."""
+        return self._filled(_template("tables"))
+
+    def function_ddl(self, kind: str) -> str:
+        """Return the statement that makes a function."""
+        return self._filled(_function(kind), self.function(kind))
+
+    async def make(self, connection: AsyncConnection[Any], kind: str | None) -> bool:
+        """Make what is missing, and return whether the function of that kind can be called.
+
+        Whoever comes first makes it; others wait for that, or would fail.
+
+        Raises:
+            StoreError: there is another table of that name, or none and no right to make it.
+        """
+        from psycopg.errors import InsufficientPrivilege
+
+        if not await self._has_tables(connection):
+            try:
+                await self._execute(connection, self.table_ddl(), self._has_tables)
+            except InsufficientPrivilege as error:
+                raise StoreError(
+                    f"there is no table {self.table}, and no right to make it ({_first_line(error)}):"
+                    " let somebody who may run what PostgresBucket.ddl() returns"
+                ) from error
+        if kind is None:
+            return False
+
+        async def has_function(connection: AsyncConnection[Any]) -> bool:
+            return await self._has_function(connection, kind)
+
+        if not await has_function(connection):
+            try:
+                await self._execute(connection, self.function_ddl(kind), has_function)
+            except InsufficientPrivilege:
+                return False
+        return True
+
+    async def _execute(self, connection: AsyncConnection[Any], ddl: str, is_there: Any) -> None:
+        lock = int.from_bytes(hashlib.blake2b(self.table.encode(), digest_size=8).digest(), "big", signed=True)
+        try:
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
+            if not await is_there(connection):
+                await connection.execute(ddl)  # type: ignore[call-overload]
+        finally:
+            await connection.execute("COMMIT")  # a rollback, after an error
+
+    async def _has_tables(self, connection: AsyncConnection[Any]) -> bool:
+        for ending, wanted in _COLUMNS.items():
+            cursor = await connection.execute(
+                "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)"
+                " FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+                (self._quoted(ending),),
+            )
+            found = (await cursor.fetchone() or (None,))[0]
+            if found is None:
+                return False
+            if found != wanted:
+                raise StoreError(
+                    f"the table {self._quoted(ending)} is not one of a PostgresBucket of this version: it has the columns"
+                    f" ({found}) instead of ({wanted}); give another name as table="
+                )
+        return True
+
+    async def _has_function(self, connection: AsyncConnection[Any], kind: str) -> bool:
+        signature = f"{self.function(kind)}({_ARGUMENTS})"
+        cursor = await connection.execute(
+            "SELECT to_regprocedure(%s) IS NOT NULL AND has_function_privilege(to_regprocedure(%s), 'EXECUTE')",
+            (signature, signature),
+        )
+        return (await cursor.fetchone() or (False,))[0] is True
+
+    def _quoted(self, ending: str) -> str:
+        schema, dot, name = self.name.rpartition(".")
+        return (f"{_quote(schema)}." if dot else "") + _quote(name + ending)
+
+    def _filled(self, text: str, function: str = "") -> str:
+        names = {"table": self.table, "pages": self.pages, "function": function}
+        return re.sub(r"\{(table|pages|function)\}", lambda found: names[found[1]], text)
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+@cache
+def _template(name: str) -> str:
+    return (files(__package__) / f"{name}.sql").read_text("utf-8").strip()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
