@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from ...algorithms import (
@@ -184,7 +185,8 @@ class Layout:
         self._cells = [kind.cells(one, room) for one in rules] if kind else [PackedCells(rule)]
         self._several = kind is not None and type(rule) is Several
         self.kind = kind.name if kind and all(cells.fits for cells in self._cells) else None
-        self.numbers = [number for cells in self._cells for number in cells.numbers]
+        starts = accumulate((cells.width for cells in self._cells), initial=0)
+        self.numbers = [n for cells, start in zip(self._cells, starts, strict=False) for n in (*cells.numbers, start)]
         self.slots = [cells.slots for cells in self._cells]
 
     def read(self, row: list[int], pages: Mapping[int, Pages]) -> State:

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ...decisions import RESET
 from ...errors import StoreError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ KINDS = ("even", "fixed", "counter", "log")
 _VERSION = 1
 _LONGEST = 40
 """Bytes of a table's name: PostgreSQL cuts names at 63, and ours get endings."""
+_NAME = re.compile(r"\{(\w+)\}")
 _ARGUMENTS = "bytea[], integer[], bigint[], bigint[], bigint[], bigint[], bigint, bigint"
 _COLUMNS = {
     "": "key bytea, expires bigint, state bigint[]",
@@ -145,7 +147,7 @@ class Schema:
 
     def _filled(self, text: str, function: str = "") -> str:
         names = {"table": self.table, "pages": self.pages, "function": function}
-        return re.sub(r"\{(table|pages|function)\}", lambda found: names[found[1]], text)
+        return _NAME.sub(lambda found: names[found[1]], text)
 
 
 def _quote(name: str) -> str:
@@ -155,6 +157,22 @@ def _quote(name: str) -> str:
 @cache
 def _template(name: str) -> str:
     return (files(__package__) / f"{name}.sql").read_text("utf-8").strip()
+
+
+@cache
+def _function(kind: str) -> str:
+    """Return the statement that makes a function, for any table.
+
+    A kind's file has parts with their names above them; the frame of the function names them in braces, and so may
+    the parts.
+    """
+    pieces = re.split(r"^-- (\w+)\n", _template(kind), flags=re.MULTILINE)
+    parts = {name: text.strip() for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+    parts["reset"] = str(RESET)
+    text = _template("function")
+    while (filled := _NAME.sub(lambda found: parts.get(found[1], found[0]), text)) != text:
+        text = filled
+    return text
 
 
 def _first_line(error: BaseException) -> str:
