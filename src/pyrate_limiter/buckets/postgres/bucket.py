@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
 from ...algorithms import Algorithm, SlidingWindowLog
 from ...bucket import AbstractBucket
 from ...clocks import Clock
@@ -14,14 +17,18 @@ from ...decisions import Answer, Ask
 from ...errors import StoreError
 from ...rates import Rate
 from ..outage import Fail, Outage, WhenDown
-from .connections import Connections, Pool, Session
+from .connections import Connections, Session
 from .here import DecideHere
 from .keys import Keys
 from .layout import Layout
 from .schema import Schema
+from .sources import Pool
 from .sweep import Sweeper
 from .there import DecideThere
 
+_LARGEST = 2**62
+_MISSING = {"42P01", "42883"}
+"""Errors that say that the table or the function is gone: the next call makes them anew."""
 _MAKING = 10.0
 """Seconds that it may take to make the tables on first use, once per process: that is no decision yet."""
 
@@ -39,8 +46,8 @@ class PostgresBucket(AbstractBucket):
 
     Args:
         rates: one rate or several.
-        dsn_or_pool: a connection string or URL, or an open `AsyncConnectionPool`, from which each event loop borrows one
-            connection until the bucket is closed.
+        dsn_or_pool: a connection string or URL, or an open `AsyncConnectionPool`, from which each event loop borrows
+            one connection until the bucket is closed. A pooler between them and the server must pool sessions.
         table: its name, perhaps with a schema before a dot; it is made on first use if it is not there.
         algorithm: how units are counted.
         when_down: what to do while the server is down or slow, and how long a decision may take.
@@ -49,8 +56,11 @@ class PostgresBucket(AbstractBucket):
         functions: whether to use SQL functions where possible.
         clock: a function that returns microseconds in place of the server's clock, for tests.
 
+    Attributes:
+        outage: whether the server is down, how often it was, and how many decisions were not its own.
+
     Raises:
-        ValueError: the table's name does not do, or a limit is beyond what a bigint holds.
+        ValueError: the table's name does not do, the string is no connection string, or a limit is beyond 2**62.
     """
 
     def __init__(
@@ -60,12 +70,14 @@ class PostgresBucket(AbstractBucket):
         table: str = "pyrate_limiter",
         *,
         algorithm: type[Algorithm] = SlidingWindowLog,
-        when_down: WhenDown | None = None,
+        when_down: WhenDown = Fail(),  # noqa: B008 - it is frozen
         synchronous_commit: bool = True,
         functions: bool = True,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(rates, algorithm=algorithm)
+        if any(max(rate.limit, rate.burst or 0) > _LARGEST for rate in self.rates):
+            raise ValueError(f"PostgresBucket counts up to 2**62, which is {_LARGEST}: give a smaller limit or burst")
         self._options = {
             "rates": self.rates,
             "dsn_or_pool": dsn_or_pool,
@@ -76,7 +88,6 @@ class PostgresBucket(AbstractBucket):
             "functions": functions,
             "clock": clock,
         }
-        when_down = when_down or Fail()
         store = _name_of(dsn_or_pool)
         self._schema = Schema(table)
         self._connections = Connections(
@@ -87,7 +98,7 @@ class PostgresBucket(AbstractBucket):
             },
             store,
         )
-        self._outage = Outage(when_down, self.rates, algorithm, store)
+        self.outage = Outage(when_down, self.rates, algorithm, store)
         self._layout = Layout(self.rule)
         keys = Keys(algorithm, self.rates)
         self._decide: DecideHere | DecideThere = DecideHere(self._schema, keys, self.rule, self._layout, clock)
@@ -104,12 +115,16 @@ class PostgresBucket(AbstractBucket):
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         _require_asyncio()
-        return await self._outage.call(self._ask_store, asks)
+        return await self.outage.call(self._ask_store, asks)
 
     async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
         if not self._made:
             await self._connections.run(self._make, max(budget, _MAKING))
-        answers = await self._connections.run(partial(self._decide, asks), budget)
+        try:
+            answers = await self._connections.run(partial(self._decide, asks), budget)
+        except StoreError as error:
+            self._made = getattr(error.__cause__, "sqlstate", None) not in _MISSING
+            raise
         if self._sweeper.due:
             self._connections.in_background(self._sweeper.sweep, budget)
         return answers
@@ -127,7 +142,7 @@ class PostgresBucket(AbstractBucket):
     def _forked(self) -> None:
         super()._forked()
         self._connections.forked()
-        self._outage.forked()
+        self.outage.forked()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not isinstance(self._options["dsn_or_pool"], str):
@@ -156,11 +171,6 @@ def _on_asyncio() -> bool:
 
 def _name_of(source: str | Pool) -> str:
     """Return the server's name for people, without a password."""
-    try:
-        from psycopg import ProgrammingError
-        from psycopg.conninfo import conninfo_to_dict
-    except ImportError as error:
-        raise ImportError("PostgresBucket needs psycopg: pip install 'pyrate-limiter-anyio[postgres]'") from error
     try:
         parts = conninfo_to_dict(source if isinstance(source, str) else getattr(source, "conninfo", ""))
     except ProgrammingError as error:

@@ -29,7 +29,7 @@ s[o + 1] := v_now + v_ahead / p_numbers[x + 3];
 s[o + 2] := v_ahead % p_numbers[x + 3];
 s[o + 3] := v_now;
 -- give_back
-v_back := least(v_cost, 4611686018427387904 / p_numbers[x + 2]) * p_numbers[x + 2];
+v_back := least(v_cost, p_numbers[x + 1]) * p_numbers[x + 2];
 IF v_at <= s[o + 3] AND s[o + 3] - v_at <= v_back / p_numbers[x + 3] THEN
     v_back := v_back - (s[o + 3] - v_at) * p_numbers[x + 3];
     s[o + 1] := s[o + 1] - v_back / p_numbers[x + 3];

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from psycopg.errors import DivisionByZero, SerializationFailure
+
 from ...algorithms import Rule, State, decide
 from ...clocks import Clock
 from ...decisions import Answer, Ask
@@ -15,9 +17,6 @@ from .connections import Session
 from .keys import Keys
 from .layout import Layout, Page, Pages
 from .schema import Schema
-
-CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-"""The server's clock in microseconds, in SQL; unlike now(), it moves on during a transaction."""
 
 
 class DecideHere:
@@ -28,32 +27,11 @@ class DecideHere:
         self._rule = rule
         self._layout = layout
         self._clock = clock
-        table, pages = schema.table, schema.pages
         # Always in the order of the keys: two batches that lock in two orders wait for each other.
-        self._insert = f"""
-            INSERT INTO {table} (key, expires, state)
-            SELECT key, 0, '{{}}' FROM unnest(%s::bytea[]) AS asked (key)
-            WHERE NOT EXISTS (SELECT FROM {table} AS row WHERE row.key = asked.key)
-            ORDER BY key ON CONFLICT DO NOTHING
-        """
-        self._lock = f"SELECT key, state FROM {table} WHERE key = ANY (%s::bytea[]) ORDER BY key FOR UPDATE"
-        self._pages = f"SELECT key, rate, page, before, runs FROM {pages} WHERE key = ANY (%s::bytea[])"
-        self._update = f"""
-            UPDATE {table} AS row SET expires = new.expires, state = new.state::bigint[]
-            FROM unnest(%s::bytea[], %s::bigint[], %s::text[]) AS new (key, expires, state)
-            WHERE row.key = new.key
-        """
-        self._upsert = f"""
-            INSERT INTO {pages} (key, rate, slot, page, before, last_at, last_count, runs)
-            SELECT key, rate, slot, page, before, runs[cardinality(runs) - 1], runs[cardinality(runs)], runs
-            FROM (
-                SELECT key, rate, slot, page, before, text::bigint[]
-                FROM unnest(%s::bytea[], %s::int[], %s::int[], %s::bigint[], %s::bigint[], %s::text[])
-                AS new (key, rate, slot, page, before, text)
-            ) AS new (key, rate, slot, page, before, runs)
-            ON CONFLICT (key, rate, slot) DO UPDATE SET page = excluded.page, before = excluded.before,
-                last_at = excluded.last_at, last_count = excluded.last_count, runs = excluded.runs
-        """
+        self._insert, self._lock = schema.statement("insert"), schema.statement("lock")
+        self._read_pages, self._clock_sql = schema.statement("read_pages"), schema.statement("clock")
+        self._in_time, self._update = schema.statement("in_time"), schema.statement("update")
+        self._write_pages = schema.statement("write_pages")
 
     async def __call__(self, asks: Sequence[Ask], session: Session, seconds: float) -> list[Answer]:
         """Decide a batch within so many seconds.
@@ -74,8 +52,6 @@ class DecideHere:
         return answers
 
     async def _open(self, session: Session, keys: Mapping[str, bytes]) -> tuple[_States, int]:
-        from psycopg.errors import SerializationFailure
-
         connection, wanted = session.connection, sorted(keys.values())
         paged: Any = None
         async with connection.pipeline():
@@ -83,8 +59,8 @@ class DecideHere:
             await connection.execute(self._insert, (wanted,))
             locked = await connection.execute(self._lock, (wanted,))
             if any(self._layout.slots):
-                paged = await connection.execute(self._pages, (wanted,))
-            clock = await connection.execute(f"SELECT {CLOCK}")
+                paged = await connection.execute(self._read_pages, (wanted,))
+            clock = await connection.execute(self._clock_sql)
         rows = dict(await locked.fetchall())
         if len(rows) < len(wanted):
             raise SerializationFailure("a row was swept before it could be locked")
@@ -94,19 +70,17 @@ class DecideHere:
         return _States(self._layout, keys, rows, pages), self._clock() if self._clock else now
 
     async def _save(self, session: Session, states: _States, deadline: int) -> None:
-        from psycopg.errors import DivisionByZero, SerializationFailure
-
         connection = session.connection
         rows, pages = states.written(self._rule)
         session.perhaps_done = True
         try:
             async with connection.pipeline():
                 # If the server sleeps now and wakes when nobody waits any more, this fails, and all that follows.
-                await connection.execute(f"SELECT 1 / ({CLOCK} < %s)::int", (deadline,))
+                await connection.execute(self._in_time, (deadline,))
                 if rows:
                     await connection.execute(self._update, _columns(rows))
                 if pages:
-                    await connection.execute(self._upsert, _columns(pages))
+                    await connection.execute(self._write_pages, _columns(pages))
                 await connection.execute("COMMIT")
         except DivisionByZero as error:
             raise SerializationFailure("the server came to it too late") from error

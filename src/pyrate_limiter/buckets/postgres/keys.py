@@ -15,7 +15,7 @@ _LONGEST = 400
 
 
 class Keys:
-    """Makes keys. They begin with a digest of the algorithm and the rates: so no two buckets read each other's states."""
+    """Makes keys. They begin with a digest of the algorithm and the rates: no two buckets read each other's states."""
 
     def __init__(self, algorithm: type[Algorithm], rates: Sequence[Rate]) -> None:
         described = repr((_FORMAT, algorithm.__module__, algorithm.__qualname__, tuple(rates)))

@@ -200,7 +200,8 @@ class Layout:
     def write(self, state: State, row: list[int], pages: Mapping[int, Pages]) -> tuple[list[int], dict[int, Pages]]:
         """Return the row of a state, and the pages to be written by rate; given what was there before."""
         states = state if self._several else [state]
-        written, new = [], {}
+        written: list[int] = []
+        new: dict[int, Pages] = {}
         for i, (cells, one) in enumerate(zip(self._cells, states, strict=True)):
             start = len(written)
             numbers, new[i] = cells.write(one, row[start : start + cells.width], pages.get(i, {}))

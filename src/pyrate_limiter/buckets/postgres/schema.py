@@ -7,13 +7,13 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from psycopg.errors import InsufficientPrivilege
 
 from ...decisions import RESET
 from ...errors import StoreError
-
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
+from .sources import Connection
 
 KINDS = ("even", "fixed", "counter", "log")
 """The SQL functions, one for each family of algorithms."""
@@ -63,6 +63,10 @@ class Schema:
         """Return the quoted name of a function."""
         return self._quoted(f"_{kind}_{_VERSION}")
 
+    def statement(self, name: str, kind: str = "") -> str:
+        """Return a statement of statements.sql; one that calls a function, for that kind."""
+        return self._filled(_parts("statements")[name], self.function(kind))
+
     def ddl(self) -> str:
         """Return all statements that make the tables and the functions."""
         return "\n\n".join([self.table_ddl(), *(self.function_ddl(kind) for kind in KINDS)]) + "\n"
@@ -75,7 +79,7 @@ class Schema:
         """Return the statement that makes a function."""
         return self._filled(_function(kind), self.function(kind))
 
-    async def make(self, connection: AsyncConnection[Any], kind: str | None) -> bool:
+    async def make(self, connection: Connection, kind: str | None) -> bool:
         """Make what is missing, and return whether the function of that kind can be called.
 
         Whoever comes first makes it; others wait for that, or would fail.
@@ -83,8 +87,6 @@ class Schema:
         Raises:
             StoreError: there is another table of that name, or none and no right to make it.
         """
-        from psycopg.errors import InsufficientPrivilege
-
         if not await self._has_tables(connection):
             try:
                 await self._execute(connection, self.table_ddl(), self._has_tables)
@@ -96,7 +98,7 @@ class Schema:
         if kind is None:
             return False
 
-        async def has_function(connection: AsyncConnection[Any]) -> bool:
+        async def has_function(connection: Connection) -> bool:
             return await self._has_function(connection, kind)
 
         if not await has_function(connection):
@@ -106,17 +108,17 @@ class Schema:
                 return False
         return True
 
-    async def _execute(self, connection: AsyncConnection[Any], ddl: str, is_there: Any) -> None:
+    async def _execute(self, connection: Connection, ddl: str, is_there: Any) -> None:
         lock = int.from_bytes(hashlib.blake2b(self.table.encode(), digest_size=8).digest(), "big", signed=True)
         try:
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
             if not await is_there(connection):
-                await connection.execute(ddl)  # type: ignore[call-overload]
+                await connection.execute(ddl)
         finally:
             await connection.execute("COMMIT")  # a rollback, after an error
 
-    async def _has_tables(self, connection: AsyncConnection[Any]) -> bool:
+    async def _has_tables(self, connection: Connection) -> bool:
         for ending, wanted in _COLUMNS.items():
             cursor = await connection.execute(
                 "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)"
@@ -128,12 +130,12 @@ class Schema:
                 return False
             if found != wanted:
                 raise StoreError(
-                    f"the table {self._quoted(ending)} is not one of a PostgresBucket of this version: it has the columns"
+                    f"the table {self._quoted(ending)} is not one of a PostgresBucket of this version: its columns are"
                     f" ({found}) instead of ({wanted}); give another name as table="
                 )
         return True
 
-    async def _has_function(self, connection: AsyncConnection[Any], kind: str) -> bool:
+    async def _has_function(self, connection: Connection, kind: str) -> bool:
         signature = f"{self.function(kind)}({_ARGUMENTS})"
         cursor = await connection.execute(
             "SELECT to_regprocedure(%s) IS NOT NULL AND has_function_privilege(to_regprocedure(%s), 'EXECUTE')",
@@ -166,13 +168,18 @@ def _function(kind: str) -> str:
     A kind's file has parts with their names above them; the frame of the function names them in braces, and so may
     the parts.
     """
-    pieces = re.split(r"^-- (\w+)\n", _template(kind), flags=re.MULTILINE)
-    parts = {name: text.strip() for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
-    parts["reset"] = str(RESET)
+    parts = _parts(kind) | {"reset": str(RESET)}
     text = _template("function")
     while (filled := _NAME.sub(lambda found: parts.get(found[1], found[0]), text)) != text:
         text = filled
     return text
+
+
+@cache
+def _parts(template: str) -> dict[str, str]:
+    """Return the parts of a file by the names above them."""
+    pieces = re.split(r"^-- (\w+)\n", _template(template), flags=re.MULTILINE)
+    return {name: text.strip() for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
 
 
 def _first_line(error: BaseException) -> str:

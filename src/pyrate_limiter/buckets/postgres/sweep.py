@@ -27,19 +27,7 @@ class Sweeper:
         self._block = 0
         self._next = 0.0
         # No index finds the expired rows: it would have to be written at every decision.
-        self._sql = f"""
-            WITH expired AS (
-                SELECT ctid FROM {schema.table}
-                WHERE ctid >= %s::tid AND ctid < %s::tid
-                AND expires < coalesce(%s, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) - {_GRACE}
-                LIMIT {_ROWS} FOR UPDATE SKIP LOCKED
-            ), gone AS (
-                DELETE FROM {schema.table} WHERE ctid = ANY (ARRAY (SELECT ctid FROM expired)) RETURNING key
-            ), pages_gone AS (
-                DELETE FROM {schema.pages} USING gone WHERE {schema.pages}.key = gone.key
-            )
-            SELECT count(*), pg_relation_size(%s::regclass) / current_setting('block_size')::bigint FROM gone
-        """  # noqa: S608: the names are quoted
+        self._sql = schema.statement("sweep")
         self._table = schema.table
 
     @property
@@ -52,7 +40,9 @@ class Sweeper:
         self._next = time.monotonic() + _PAUSE
         now = self._clock() if self._clock else None
         end = self._block + _BLOCKS
-        cursor = await session.connection.execute(self._sql, (f"({self._block},0)", f"({end},0)", now, self._table))
+        cursor = await session.connection.execute(
+            self._sql, (f"({self._block},0)", f"({end},0)", now, _GRACE, _ROWS, self._table)
+        )
         gone, blocks = await cursor.fetchone() or (0, 0)
         if gone:
             self._next = 0.0

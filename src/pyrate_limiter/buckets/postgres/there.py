@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from psycopg.errors import SerializationFailure
+
 from ...clocks import Clock, warn_set_back
 from ...decisions import Answer, Ask
 from .connections import Session
@@ -23,8 +25,7 @@ class DecideThere:
         self._keys = keys
         self._clock = clock
         self._numbers = _array(layout.numbers)
-        arguments = "%s::bytea[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s, %s"
-        self._sql = f"SELECT {schema.function(layout.kind)}({arguments})" if layout.kind else ""  # noqa: S608: quoted
+        self._call = schema.statement("call", layout.kind or "")
 
     async def __call__(self, asks: Sequence[Ask], session: Session, seconds: float) -> list[Answer]:
         """Decide a batch within so many seconds.
@@ -32,8 +33,6 @@ class DecideThere:
         Raises:
             psycopg.Error: it was not done; or, once `session.perhaps_done`, perhaps.
         """
-        from psycopg.errors import SerializationFailure
-
         keys = [self._keys(ask.key) for ask in asks]
         order = sorted(range(len(asks)), key=keys.__getitem__)  # all asks of a key together, else as they came
         ordered = [asks[i] for i in order]
@@ -42,7 +41,7 @@ class DecideThere:
             wanted[keys[i]] = wanted.get(keys[i], 0) + 1
         session.perhaps_done = True
         cursor = await session.connection.execute(
-            self._sql,
+            self._call,
             (
                 _array(['"\\\\x' + key.hex() + '"' for key in wanted]),
                 _array(wanted.values()),
