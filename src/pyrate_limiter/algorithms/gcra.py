@@ -69,7 +69,7 @@ class GCRA(Algorithm):
     def give_back(self, state: int, now: int, cost: int, at: int) -> int:
         # What was granted after `at` may rest on the room that these units left: only the rest may go back.
         tat, last = state >> _STAMP, state & _LAST
-        back = cost * self._p - (last - at) * self._q
+        back = min(cost, self.capacity) * self._p - (last - at) * self._q
         return max(tat - back, 0) << _STAMP | last if back > 0 and at <= last else state
 
     def view(self, state: int, now: int, refused: int = 0) -> tuple[int, int, int]:
