@@ -17,6 +17,9 @@ from .sources import Connection
 
 KINDS = ("even", "fixed", "counter", "log")
 """The SQL functions, one for each family of algorithms."""
+_FILES = ("tables", "statements", "function", *KINDS)
+_SQL = {name: (files(__package__) / f"{name}.sql").read_text("utf-8") for name in _FILES}
+"""Read now, and not when the first bucket is used: that may be on an event loop."""
 _VERSION = 1
 _LONGEST = 40
 """Bytes of a table's name: PostgreSQL cuts names at 63, and ours get endings."""
@@ -73,7 +76,7 @@ class Schema:
 
     def table_ddl(self) -> str:
         """Return the statements that make the tables."""
-        return self._filled(_template("tables"))
+        return self._filled(_SQL["tables"])
 
     def function_ddl(self, kind: str) -> str:
         """Return the statement that makes a function."""
@@ -157,11 +160,6 @@ def _quote(name: str) -> str:
 
 
 @cache
-def _template(name: str) -> str:
-    return (files(__package__) / f"{name}.sql").read_text("utf-8").strip()
-
-
-@cache
 def _function(kind: str) -> str:
     """Return the statement that makes a function, for any table.
 
@@ -169,7 +167,7 @@ def _function(kind: str) -> str:
     the parts.
     """
     parts = _parts(kind) | {"reset": str(RESET)}
-    text = _template("function")
+    text = _SQL["function"]
     while (filled := _NAME.sub(lambda found: parts.get(found[1], found[0]), text)) != text:
         text = filled
     return text
@@ -178,7 +176,7 @@ def _function(kind: str) -> str:
 @cache
 def _parts(template: str) -> dict[str, str]:
     """Return the parts of a file by the names above them."""
-    pieces = re.split(r"^-- (\w+)\n", _template(template), flags=re.MULTILINE)
+    pieces = re.split(r"^-- (\w+)\n", _SQL[template], flags=re.MULTILINE)
     return {name: text.strip() for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
 
 
