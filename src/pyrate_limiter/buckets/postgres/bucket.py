@@ -27,8 +27,9 @@ from .sweep import Sweeper
 from .there import DecideThere
 
 _LARGEST = 2**62
-_MISSING = {"42P01", "42883"}
-"""Errors that say that the table or the function is gone: the next call makes them anew."""
+_MISSING = {"42P01", "42883", "XX000"}
+"""Errors that say that the table or the function is gone, or that the session remembers one that is: the next call makes
+them anew, on a new connection."""
 _MAKING = 10.0
 """Seconds that it may take to make the tables on first use, once per process: that is no decision yet."""
 
@@ -123,7 +124,9 @@ class PostgresBucket(AbstractBucket):
         try:
             answers = await self._connections.run(partial(self._decide, asks), budget)
         except StoreError as error:
-            self._made = getattr(error.__cause__, "sqlstate", None) not in _MISSING
+            if getattr(error.__cause__, "sqlstate", None) in _MISSING:
+                self._made = False
+                await self._connections.close()
             raise
         if self._sweeper.due:
             self._connections.in_background(self._sweeper.sweep, budget)

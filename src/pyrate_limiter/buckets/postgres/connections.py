@@ -47,6 +47,7 @@ class Session:
         lock: held by whoever uses the connection or replaces it.
         user: the task that holds it.
         connection: in autocommit, with settings of our own.
+        ended: whether no connection is to be opened any more.
         perhaps_done: whether the piece of work that is under way may have taken effect already.
     """
 
@@ -56,6 +57,7 @@ class Session:
         self.lock = asyncio.Lock()
         self.user: asyncio.Task[Any] | None = None
         self.perhaps_done = False
+        self.ended = False
         self._keeper: AsyncGenerator[None, None] | None = None
         self._ahead = 0  # the server's clock less our monotonic one, in microseconds; rather too small
 
@@ -100,8 +102,9 @@ class Session:
         """Let the source have the connection, if there is one."""
         if self._keeper is not None:
             keeper, self._keeper = self._keeper, None
+            with suppress(StopAsyncIteration):
+                await anext(keeper)
             await source.put(self.connection)
-            await keeper.aclose()
 
     def finish(self) -> None:
         """Close the connection, which nobody uses any more."""
@@ -138,7 +141,10 @@ class Connections:
                 became of the work is unknown.
             StoreError: the server refused.
         """
-        attempts = _Attempts(self, self._session(), time.monotonic() + seconds)
+        return await self._run(self._session(), work, seconds)
+
+    async def _run(self, session: Session, work: Work[T], seconds: float) -> T:
+        attempts = _Attempts(self, session, time.monotonic() + seconds)
         task = self._spawn(attempts.make(work))
         try:
             done, _ = await asyncio.wait({task}, timeout=seconds)
@@ -152,12 +158,13 @@ class Connections:
 
     def in_background(self, work: Work[None], seconds: float) -> None:
         """Do a piece of work once the connection is free, while nobody waits for it; should it fail, never mind."""
-        self._spawn(self.run(work, seconds)).add_done_callback(_forget)
+        self._spawn(self._run(self._session(), work, seconds)).add_done_callback(_forget)
 
     async def close(self) -> None:
         """Close the running loop's connection; one that was borrowed goes back as it came."""
         session = self._sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
+            session.ended = True
             async with session.lock:
                 await session.part(self.source)
 
@@ -210,6 +217,8 @@ class _Attempts:
             try:
                 async with session.lock:
                     session.user = asyncio.current_task()
+                    if session.ended:
+                        raise StoreDown(f"the connection to {self._connections.store} was closed")
                     if not session.alive():
                         await self._renew()
                     left = self._end - time.monotonic()
@@ -246,8 +255,9 @@ async def _until_the_end(connection: Connection) -> AsyncGenerator[None, None]:
     """Close the connection when the loop shuts its generators down: `asyncio.run` does so at its end."""
     try:
         yield
-    finally:
+    except GeneratorExit:
         connection.pgconn.finish()
+        raise
 
 
 def _forget(ended: asyncio.Task[Any]) -> None:

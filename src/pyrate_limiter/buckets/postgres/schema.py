@@ -139,10 +139,10 @@ class Schema:
         return True
 
     async def _has_function(self, connection: Connection, kind: str) -> bool:
-        signature = f"{self.function(kind)}({_ARGUMENTS})"
+        # Only a statement that opens a catalogue hears of what others have made since the transaction began.
         cursor = await connection.execute(
-            "SELECT to_regprocedure(%s) IS NOT NULL AND has_function_privilege(to_regprocedure(%s), 'EXECUTE')",
-            (signature, signature),
+            "SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc WHERE oid = to_regprocedure(%s)",
+            (f"{self.function(kind)}({_ARGUMENTS})",),
         )
         return (await cursor.fetchone() or (False,))[0] is True
 
