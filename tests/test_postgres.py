@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog, TokenBucket
 from pyrate_limiter.buckets.outage import Fail, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
+from pyrate_limiter.buckets.postgres.connections import Session
 from pyrate_limiter.decisions import Ask
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
@@ -79,7 +80,7 @@ async def test_the_first_call_makes_what_is_missing(dsn: str) -> None:
     async with closing(PostgresBucket(RATE, dsn, "Odd \" näme's {table}")) as bucket:
         assert await allowed(bucket, 4) == [True, True, True, False]
         assert uses_functions(bucket)
-    assert query(dsn, "SELECT count(*) FROM \"Odd \"\" näme's {table}\"") == [1]
+    assert query(dsn, 'SELECT count(*) FROM "Odd "" näme\'s {table}"') == [1]
 
 
 async def test_eight_first_uses_at_once(dsn: str) -> None:
@@ -142,7 +143,7 @@ async def test_a_table_that_vanishes_is_said_and_made_again(dsn: str) -> None:
     async with closing(PostgresBucket(RATE, dsn)) as bucket:
         await bucket.take()
         query(dsn, "DROP TABLE pyrate_limiter, pyrate_limiter_pages CASCADE")
-        with pytest.raises(StoreError, match="does not exist|cache lookup failed"):
+        with pytest.raises(StoreError, match=r"does not exist|cache lookup failed"):
             await bucket.take()
         assert await allowed(bucket, 4) == [True, True, True, False]
 
@@ -235,7 +236,7 @@ async def swept(bucket: PostgresBucket) -> None:
     for _ in range(3):
         bucket._sweeper._next = 0.0
         await bucket._apply([Ask("another", 0)])
-        while bucket._connections._tasks:
+        while bucket._connections._tasks:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     bucket._sweeper._block = 0
 
@@ -399,6 +400,20 @@ async def test_a_clock_that_seems_to_be_late_is_read_again(dsn: str, functions: 
         for session in bucket._connections._sessions.values():
             session.set_clock(0)  # as if the server's clock had been put forward
         assert (await bucket.take()).remaining == 1
+
+
+@both_ways
+async def test_what_the_server_comes_to_too_late_spends_nothing(
+    dsn: str, functions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with closing(PostgresBucket(RATE, dsn, functions=functions, when_down=Fail(probe=0.01))) as bucket:
+        await bucket.take()
+        with monkeypatch.context() as patched:
+            patched.setattr(Session, "deadline", lambda self, seconds: 0)
+            with pytest.raises(StoreDown, match="too late|did not answer"):
+                await bucket.take()
+        await asyncio.sleep(0.02)
+        assert (await bucket.peek()).remaining == 2
 
 
 @pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA])

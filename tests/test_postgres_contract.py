@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyrate_limiter.algorithms import Algorithm, SlidingWindowLog
+from pyrate_limiter.algorithms import SlidingWindowLog
 from pyrate_limiter.buckets.postgres import PostgresBucket
 from pyrate_limiter.rates import Rate
 from pyrate_limiter.testing.contract import BucketContract

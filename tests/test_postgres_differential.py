@@ -43,7 +43,9 @@ def empty(dsn: str) -> None:
 async def compare(story: Story, dsn: str, decisions: int, functions: bool | None) -> int:
     """Tell a story until so many decisions have been compared; None takes turns."""
     now = [0]
-    ways = [PostgresBucket(story.rates, dsn, algorithm=type_of(story), functions=f, clock=lambda: now[0]) for f in (0, 1)]
+    ways = [
+        PostgresBucket(story.rates, dsn, algorithm=type_of(story), functions=f, clock=lambda: now[0]) for f in (0, 1)
+    ]
     for bucket in ways:
         bucket._sweeper._next = float("inf")  # a row that was swept has forgotten how far the clock had come
     chance = random.Random(decisions)

@@ -28,8 +28,8 @@ from .there import DecideThere
 
 _LARGEST = 2**62
 _MISSING = {"42P01", "42883", "XX000"}
-"""Errors that say that the table or the function is gone, or that the session remembers one that is: the next call makes
-them anew, on a new connection."""
+"""Errors that say that the table or the function is gone, or that the session remembers one that is: the next call
+makes them anew, on a new connection."""
 _MAKING = 10.0
 """Seconds that it may take to make the tables on first use, once per process: that is no decision yet."""
 

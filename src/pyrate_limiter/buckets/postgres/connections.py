@@ -34,10 +34,10 @@ _SETTINGS = {
 _UNDONE = {"40001", "40P01", "57P01", "25P03"}
 """Errors that leave nothing behind, so that the work may be done again: a failed serialisation, a deadlock, a
 connection that was ended from outside, or because its client was frozen."""
-_DOWN = {"08", "53", "57", "58"}
+_DOWN = {"08", "40", "53", "57", "58"}
 _DOWN_TOO = {"25006", "55P03"}
-"""Errors by which a server says that it cannot serve now, by class and by code: no connection, no resources, shut down,
-broken; read only, or a lock that is not to be had in time."""
+"""Errors by which a server says that it cannot serve now, by class and by code: no connection, nothing but attempts in
+vain, no resources, shut down, broken; read only, or a lock that is not to be had in time."""
 
 
 class Session:

@@ -1,8 +1,10 @@
+-- A page keeps room for five versions of each row: an old one stays while any call that began before it was replaced
+-- still waits. Rows that find room in their own page (HOT) need no vacuum. States are never moved out of line.
 CREATE TABLE {table} (
     key bytea PRIMARY KEY,
     expires bigint NOT NULL,
     state bigint[] NOT NULL
-) WITH (fillfactor = 50, toast_tuple_target = 8160);
+) WITH (fillfactor = 20, toast_tuple_target = 8160);
 
 CREATE TABLE {pages} (
     key bytea,
