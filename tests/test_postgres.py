@@ -410,7 +410,7 @@ async def test_what_the_server_comes_to_too_late_spends_nothing(
         await bucket.take()
         with monkeypatch.context() as patched:
             patched.setattr(Session, "deadline", lambda self, seconds: 0)
-            with pytest.raises(StoreDown, match="too late|did not answer"):
+            with pytest.raises(StoreDown, match=r"too late|did not answer"):
                 await bucket.take()
         await asyncio.sleep(0.02)
         assert (await bucket.peek()).remaining == 2
