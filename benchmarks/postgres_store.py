@@ -2,8 +2,8 @@
 
     python benchmarks/postgres_store.py [--dsn DSN] [--peer PYTHON] [--rounds 5] [--seconds 1] [--no-sync]
 
-Without a DSN a server is started, with fsync on. PYTHON is the interpreter of an environment with pyrate-limiter 4.5 and
-psycopg[binary,pool]. Both packages have the same import name, so each measurement is a process of its own, on tables
+Without a DSN a server is started, with fsync on. PYTHON is the interpreter of an environment with pyrate-limiter 4.5
+and psycopg[binary,pool]. Both packages have the same import name, so each measurement is a process of its own, on tables
 of its own; the order within a round is drawn anew. The limit is never reached, and the log is full: a thousand runs.
 Figures are medians over the rounds, and ratios are medians of the rounds' ratios.
 """
@@ -64,6 +64,7 @@ def ours(dsn: str, algorithm: str, **options: bool) -> Take:
 def peer(dsn: str) -> Iterator[Take]:
     """One bucket, and so one table, for each name: so its users do it."""
     from psycopg_pool import ConnectionPool
+
     from pyrate_limiter import BucketFactory, Limiter, PostgresBucket, PostgresClock, Rate, RateItem
 
     settings = {"options": "-c synchronous_commit=off"} if os.environ.get("NO_SYNC") else {}
@@ -153,9 +154,8 @@ def run(who: str, case: str, seconds: str, dsn: str) -> None:
 
 
 def measured(who: str, case: str, seconds: float, python: str, dsn: str) -> float:
-    done = subprocess.run(
-        [python, __file__, "run", who, case, str(seconds), dsn], capture_output=True, text=True, timeout=120
-    )
+    command = [python, __file__, "run", who, case, str(seconds), dsn]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise RuntimeError(f"{who}, {case}: {done.stderr[-1500:]}")
     return float(json.loads(done.stdout.splitlines()[-1]))
@@ -164,14 +164,16 @@ def measured(who: str, case: str, seconds: float, python: str, dsn: str) -> floa
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--dsn", help="of a server that runs")
-    options.add_argument("--peer", help="interpreter of an environment with pyrate-limiter 4.5 and psycopg[binary,pool]")
+    options.add_argument(
+        "--peer", help="interpreter of an environment with pyrate-limiter 4.5 and psycopg[binary,pool]"
+    )
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=float, default=1)
     options.add_argument("--no-sync", action="store_true", help="commit without waiting for the disk")
     given = options.parse_args()
     if given.no_sync:
         os.environ["NO_SYNC"] = "1"
-    pythons = {who: sys.executable for who in ("log", "gcra", "statements")}
+    pythons = dict.fromkeys(("log", "gcra", "statements"), sys.executable)
     pythons |= {"peer": given.peer} if given.peer else {}
     with nullcontext(given.dsn) if given.dsn else server() as dsn:
         for case in CASES:

@@ -427,7 +427,7 @@ async def test_stamps_are_the_servers(dsn: str, algorithm: type[Algorithm]) -> N
 
 async def test_a_commit_that_does_not_wait_is_a_choice(dsn: str) -> None:
     for choice, setting in ((True, "on"), (False, "off")):
-        async with closing(PostgresBucket(RATE, dsn, synchronous_commit=choice)) as bucket:
+        async with closing(PostgresBucket(RATE, dsn, synchronous_commit=choice, when_down=PATIENT)) as bucket:
             await bucket.take()
             (session,) = bucket._connections._sessions.values()
             cursor = await session.connection.execute("SHOW synchronous_commit")

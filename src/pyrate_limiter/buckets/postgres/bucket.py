@@ -31,7 +31,7 @@ _MISSING = {"42P01", "42883", "XX000"}
 """Errors that say that the table or the function is gone, or that the session remembers one that is: the next call
 makes them anew, on a new connection."""
 _MAKING = 10.0
-"""Seconds that it may take to make the tables on first use, once per process: that is no decision yet."""
+"""Seconds that it may take to make the tables, which happens once."""
 
 
 class PostgresBucket(AbstractBucket):
@@ -79,33 +79,21 @@ class PostgresBucket(AbstractBucket):
         super().__init__(rates, algorithm=algorithm)
         if any(max(rate.limit, rate.burst or 0) > _LARGEST for rate in self.rates):
             raise ValueError(f"PostgresBucket counts up to 2**62, which is {_LARGEST}: give a smaller limit or burst")
-        self._options = {
-            "rates": self.rates,
-            "dsn_or_pool": dsn_or_pool,
-            "table": table,
-            "algorithm": algorithm,
-            "when_down": when_down,
-            "synchronous_commit": synchronous_commit,
-            "functions": functions,
-            "clock": clock,
-        }
+        self._arguments = (self.rates, dsn_or_pool, table, algorithm, when_down, synchronous_commit, functions, clock)
         store = _name_of(dsn_or_pool)
         self._schema = Schema(table)
-        self._connections = Connections(
-            dsn_or_pool,
-            {
-                "lock_timeout": str(int(when_down.budget * 1000)),
-                "synchronous_commit": "on" if synchronous_commit else "off",
-            },
-            store,
-        )
+        settings = {
+            "lock_timeout": f"{max(1, int(when_down.budget * 1000))}ms",
+            "synchronous_commit": "on" if synchronous_commit else "off",
+        }
+        self._connections = Connections(dsn_or_pool, settings, store)
         self.outage = Outage(when_down, self.rates, algorithm, store)
         self._layout = Layout(self.rule)
         keys = Keys(algorithm, self.rates)
         self._decide: DecideHere | DecideThere = DecideHere(self._schema, keys, self.rule, self._layout, clock)
         self._there = DecideThere(self._schema, keys, self._layout, clock)
         self._sweeper = Sweeper(self._schema, clock)
-        self._functions = functions
+        self._kind = self._layout.kind if functions else None
         self._made = False
         self.share = max(1, min(rate.limit for rate in self.rates) // 64)
 
@@ -119,7 +107,7 @@ class PostgresBucket(AbstractBucket):
         return await self.outage.call(self._ask_store, asks)
 
     async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
-        if not self._made:
+        if not self._made and not await self._connections.run(self._look, budget):
             await self._connections.run(self._make, max(budget, _MAKING))
         try:
             answers = await self._connections.run(partial(self._decide, asks), budget)
@@ -132,9 +120,14 @@ class PostgresBucket(AbstractBucket):
             self._connections.in_background(self._sweeper.sweep, budget)
         return answers
 
+    async def _look(self, session: Session, _: float) -> bool:
+        self._made = await self._schema.is_there(session.connection, self._kind)
+        if self._made and self._kind:
+            self._decide = self._there
+        return self._made
+
     async def _make(self, session: Session, _: float) -> None:
-        kind = self._layout.kind if self._functions else None
-        if await self._schema.make(session.connection, kind):
+        if await self._schema.make(session.connection, self._kind):
             self._decide = self._there
         self._made = True
 
@@ -148,13 +141,14 @@ class PostgresBucket(AbstractBucket):
         self.outage.forked()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if not isinstance(self._options["dsn_or_pool"], str):
+        if not isinstance(self._arguments[1], str):
             raise TypeError("a PostgresBucket with a pool belongs to one process and cannot be pickled: give a DSN")
-        return _again, (self._options,)
+        return _again, self._arguments
 
 
-def _again(options: dict[str, Any]) -> PostgresBucket:
-    return PostgresBucket(**options)
+def _again(rates: Sequence[Rate], dsn: str, table: str, *options: Any) -> PostgresBucket:
+    names = ("algorithm", "when_down", "synchronous_commit", "functions", "clock")
+    return PostgresBucket(rates, dsn, table, **dict(zip(names, options, strict=True)))
 
 
 def _require_asyncio() -> None:
@@ -174,8 +168,9 @@ def _on_asyncio() -> bool:
 
 def _name_of(source: str | Pool) -> str:
     """Return the server's name for people, without a password."""
+    dsn = source if isinstance(source, str) else getattr(source, "conninfo", "")
     try:
-        parts = conninfo_to_dict(source if isinstance(source, str) else getattr(source, "conninfo", ""))
+        parts = conninfo_to_dict(dsn if isinstance(dsn, str) else "")  # a pool's may be a function
     except ProgrammingError as error:
         raise ValueError(f"dsn_or_pool is no connection string of PostgreSQL: {error}") from None
     host, port = parts.get("host") or parts.get("hostaddr") or "localhost", parts.get("port") or 5432

@@ -29,7 +29,11 @@ Work: TypeAlias = "Callable[[Session, float], Awaitable[T]]"
 """A piece of work: on this session, within so many seconds."""
 _SETTINGS = {
     "default_transaction_isolation": "read committed",
-    "idle_in_transaction_session_timeout": "5000",  # a frozen client must not keep its rows locked
+    "idle_in_transaction_session_timeout": "1s",  # a frozen client must not keep its rows locked
+    # A plan that is made while the table is small must not read all of it when it has grown.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
 }
 _UNDONE = {"40001", "40P01", "57P01", "25P03"}
 """Errors that leave nothing behind, so that the work may be done again: a failed serialisation, a deadlock, a

@@ -117,6 +117,7 @@ class LogCells(Cells):
         self._page = self._room // 2
         self.slots = 0 if rule.limit < room else min(rule.limit, 1003) // self._page + 4
         self.width = self.header + 2 * self._room
+        self.fits = rule.limit <= 2**53
         self.numbers = [rule.limit, rule.interval, rule._cell, self._room, self._page, self.slots]
 
     def read(self, cells: Sequence[int], pages: Mapping[int, Page]) -> list[int]:
@@ -130,13 +131,13 @@ class LogCells(Cells):
         base, runs = self._rule._count_at(state, horizon), state[self._rule._live(state, horizon) :]
         following = cells[3] if cells else 0
         first, head, paged = self._kept(runs, cells, pages)
-        oldest, row, new = runs[:2], runs[paged:], {}
+        row, new = runs[paged:], {}
         before = runs[paged - 1] if paged else base
         while len(row) > 2 * self._room:
             page, row = row[: 2 * self._page], row[2 * self._page :]
             new[following] = Page(before, page)
             before, following = page[-1], following + 1
-        header = [base, head, first, following, *oldest, before, state[2], state[3], len(row) // 2]
+        header = [base, head, first, following, *runs[:2], before, state[2], state[3], len(row) // 2]
         return [*header, *row, *[0] * (2 * self._room - len(row))], new
 
     def _kept(self, runs: list[int], cells: Sequence[int], pages: Mapping[int, Page]) -> tuple[int, int, int]:

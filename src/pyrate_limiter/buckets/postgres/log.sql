@@ -220,7 +220,7 @@ ELSE
     s[o + 10] := v_low + 1;
 END IF;
 -- give_back
-v_horizon := v_now - p_numbers[x + 2];
+v_horizon := {last_at} - p_numbers[x + 2];  -- not by v_now: no stamp says yet that it was reached
 {expire}
 IF v_at >= 0 AND v_at <= {last_at} AND {last_count} > s[o + 1] THEN
     {unfold}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
-from typing import Any
 
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import DuplicateFunction, InsufficientPrivilege
 
 from ...decisions import RESET
 from ...errors import StoreError
@@ -82,6 +82,14 @@ class Schema:
         """Return the statement that makes a function."""
         return self._filled(_function(kind), self.function(kind))
 
+    async def is_there(self, connection: Connection, kind: str | None) -> bool:
+        """Return whether the tables are there, and the function of that kind, which may be called.
+
+        Raises:
+            StoreError: there is another table of that name.
+        """
+        return await self._has_tables(connection) and (kind is None or await self._has_function(connection, kind))
+
     async def make(self, connection: Connection, kind: str | None) -> bool:
         """Make what is missing, and return whether the function of that kind can be called.
 
@@ -90,31 +98,30 @@ class Schema:
         Raises:
             StoreError: there is another table of that name, or none and no right to make it.
         """
-        if not await self._has_tables(connection):
-            try:
-                await self._execute(connection, self.table_ddl(), self._has_tables)
-            except InsufficientPrivilege as error:
-                raise StoreError(
-                    f"there is no table {self.table}, and no right to make it ({_first_line(error)}):"
-                    " let somebody who may run what PostgresBucket.ddl() returns"
-                ) from error
+        try:
+            await self._make_once(connection, self.table_ddl(), self._has_tables)
+        except InsufficientPrivilege as error:
+            raise StoreError(
+                f"there is no table {self.table}, and no right to make it ({_first_line(error)}):"
+                " let somebody who may run what PostgresBucket.ddl() returns"
+            ) from error
         if kind is None:
             return False
-
-        async def has_function(connection: Connection) -> bool:
-            return await self._has_function(connection, kind)
-
-        if not await has_function(connection):
-            try:
-                await self._execute(connection, self.function_ddl(kind), has_function)
-            except InsufficientPrivilege:
-                return False
+        try:
+            await self._make_once(connection, self.function_ddl(kind), partial(self._has_function, kind=kind))
+        except (InsufficientPrivilege, DuplicateFunction):  # it may not be made, or be called
+            return False
         return True
 
-    async def _execute(self, connection: Connection, ddl: str, is_there: Any) -> None:
+    async def _make_once(
+        self, connection: Connection, ddl: str, is_there: Callable[[Connection], Awaitable[bool]]
+    ) -> None:
+        if await is_there(connection):
+            return
         lock = int.from_bytes(hashlib.blake2b(self.table.encode(), digest_size=8).digest(), "big", signed=True)
         try:
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            await connection.execute("SET LOCAL lock_timeout = 0")
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
             if not await is_there(connection):
                 await connection.execute(ddl)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from psycopg.errors import SerializationFailure
@@ -16,6 +17,10 @@ from .schema import Schema
 _HEADER = 3
 """The function returns the server's clock, whether it came too late, by how much a key's stamps lay ahead of the clock;
 then five numbers for each ask."""
+
+
+_MOST = 2**62
+"""The largest number that is sent."""
 
 
 class DecideThere:
@@ -35,19 +40,11 @@ class DecideThere:
         """
         keys = [self._keys(ask.key) for ask in asks]
         order = sorted(range(len(asks)), key=keys.__getitem__)  # all asks of a key together, else as they came
-        ordered = [asks[i] for i in order]
-        wanted: dict[bytes, int] = {}
-        for i in order:
-            wanted[keys[i]] = wanted.get(keys[i], 0) + 1
         session.perhaps_done = True
         cursor = await session.connection.execute(
             self._call,
             (
-                _array(['"\\\\x' + key.hex() + '"' for key in wanted]),
-                _array(wanted.values()),
-                _array([ask.cost for ask in ordered]),
-                _array([ask.patience for ask in ordered]),
-                _array([ask.at for ask in ordered]),
+                *_columns([keys[i] for i in order], [asks[i] for i in order]),
                 self._numbers,
                 self._clock() if self._clock else None,
                 session.deadline(seconds),
@@ -60,10 +57,23 @@ class DecideThere:
             raise SerializationFailure("the server came to it too late")
         if numbers[2]:
             warn_set_back(numbers[2])
-        answers: list[Answer] = [Answer(0, 0)] * len(asks)
-        for place, i in enumerate(order, start=0):
-            answers[i] = Answer(*numbers[_HEADER + 5 * place : _HEADER + 5 * place + 5])
+        answers = [Answer(0, 0)] * len(asks)
+        for place, i in enumerate(order):
+            start = _HEADER + 5 * place
+            answers[i] = Answer(*numbers[start : start + 5])
         return answers
+
+
+def _columns(keys: Sequence[bytes], asks: Sequence[Ask]) -> list[str]:
+    """Return the function's first arguments: the keys, how many asks each has, and the asks' costs and so on."""
+    counts = Counter(keys)
+    return [
+        _array(f'"\\\\x{key.hex()}"' for key in counts),
+        _array(counts.values()),
+        _array(max(ask.cost, -_MOST) for ask in asks),  # more was never granted
+        _array(ask.patience for ask in asks),
+        _array(min(ask.at, _MOST) for ask in asks),  # and never will be at such a moment
+    ]
 
 
 def _array(values: Iterable[object]) -> str:
