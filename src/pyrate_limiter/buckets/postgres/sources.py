@@ -1,0 +1,85 @@
+"""Where connections come from: our own, or a pool that was handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import Any, Protocol, TypeAlias
+
+from psycopg import AsyncConnection
+
+Connection: TypeAlias = AsyncConnection[Any]
+
+
+class Pool(Protocol):
+    """What is used of psycopg_pool's `AsyncConnectionPool`."""
+
+    def getconn(self) -> Awaitable[Connection]:
+        """Borrow a connection."""
+
+    def putconn(self, conn: Connection) -> Awaitable[None]:
+        """Give it back."""
+
+
+class Source(Protocol):
+    """Where connections come from."""
+
+    async def get(self) -> Connection:
+        """Return a connection in autocommit."""
+
+    async def put(self, connection: Connection) -> None:
+        """Take it back, or what is left of it."""
+
+
+class Dialled:
+    """Makes connections, and closes them."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def get(self) -> Connection:
+        return await AsyncConnection.connect(self._dsn, autocommit=True)
+
+    async def put(self, connection: Connection) -> None:
+        await connection.close()
+
+
+class Borrowed:
+    """Borrows connections from a pool, and gives them back as they came; the pool replaces broken ones."""
+
+    def __init__(self, pool: Pool, settings: Iterable[str]) -> None:
+        self._pool = pool
+        self._settings = list(settings)
+        self._before: dict[Connection, tuple[bool, dict[str, str]]] = {}
+
+    async def get(self) -> Connection:
+        connection = await self._pool.getconn()
+        try:
+            autocommit = connection.autocommit
+            await connection.set_autocommit(True)
+            sql = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
+            cursor = await connection.execute(sql, (self._settings,))
+            self._before[connection] = autocommit, dict(await cursor.fetchall())
+        except BaseException:
+            await self._pool.putconn(connection)
+            raise
+        return connection
+
+    async def put(self, connection: Connection) -> None:
+        autocommit, settings = self._before.pop(connection)
+        try:
+            if not connection.closed:
+                await set_up(connection, settings)
+                await connection.set_autocommit(autocommit)
+        finally:
+            await self._pool.putconn(connection)
+
+
+async def set_up(connection: Connection, settings: dict[str, str]) -> int:
+    """Make these settings, and return the server's clock in microseconds."""
+    cursor = await connection.execute(
+        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,"
+        " (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS settings (name, value))",
+        (list(settings), list(settings.values())),
+    )
+    (clock, _) = await cursor.fetchone() or (0, 0)
+    return int(clock)

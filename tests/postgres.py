@@ -1,0 +1,42 @@
+"""What the tests of PostgresBucket share: a database of their own on the server of the session, and a client."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from pyrate_limiter.buckets.postgres import PostgresBucket
+
+
+@contextmanager
+def database(dsn: str) -> Iterator[str]:
+    """Make an empty database, and drop it at the end."""
+    name = f"pyrate_{uuid.uuid4().hex}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    try:
+        yield make_conninfo(dsn, dbname=name)
+    finally:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def query(dsn: str, sql: str, *parameters: Any) -> list[Any]:
+    """Return what a statement returns: its rows, or the values if it has one column."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        cursor = connection.execute(sql, parameters or None)  # type: ignore[call-overload]
+        rows = cursor.fetchall() if cursor.description else []
+    return [row[0] if len(row) == 1 else row for row in rows]
+
+
+@asynccontextmanager
+async def closing(bucket: PostgresBucket) -> AsyncIterator[PostgresBucket]:
+    try:
+        yield bucket
+    finally:
+        await bucket.aclose()

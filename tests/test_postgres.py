@@ -1,0 +1,434 @@
+"""What PostgresBucket promises beside its decisions: tables, rights, connections, rows that go, and many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import pickle
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+import trio
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog, TokenBucket
+from pyrate_limiter.buckets.outage import Fail, StoreDown
+from pyrate_limiter.buckets.postgres import PostgresBucket
+from pyrate_limiter.buckets.postgres.connections import Session
+from pyrate_limiter.decisions import Ask
+from pyrate_limiter.errors import StoreError
+from pyrate_limiter.rates import Duration, Rate
+from pyrate_limiter.testing import ManualClock
+
+from .postgres import closing, database, query
+
+RATE = Rate(3, Duration.MINUTE)
+PATIENT = Fail(budget=10)
+"""For tests in which the server is slow only because the machine is."""
+both_ways = pytest.mark.parametrize("functions", [True, False], ids=["functions", "statements"])
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop"),
+    ],
+)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def dsn(postgres_dsn: str) -> Iterator[str]:
+    with database(postgres_dsn) as own:
+        yield own
+
+
+@pytest.fixture
+def role(dsn: str) -> Iterator[str]:
+    """A role that may use what there is in the database and make nothing."""
+    name = conninfo_to_dict(dsn)["dbname"]
+    query(dsn, f"CREATE ROLE {name} LOGIN")
+    query(dsn, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    yield make_conninfo(dsn, user=name)
+    query(dsn, f"DROP OWNED BY {name}")
+    query(dsn, f"DROP ROLE {name}")
+
+
+def grant(dsn: str, role: str) -> None:
+    query(dsn, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {conninfo_to_dict(role)['user']}")
+
+
+async def allowed(bucket: PostgresBucket, tries: int, key: str = "") -> list[bool]:
+    return [bool(await bucket.take(key=key)) for _ in range(tries)]
+
+
+def uses_functions(bucket: PostgresBucket) -> bool:
+    return type(bucket._decide).__name__ == "DecideThere"
+
+
+# Tables and rights.
+
+
+async def test_the_first_call_makes_what_is_missing(dsn: str) -> None:
+    async with closing(PostgresBucket(RATE, dsn, "Odd \" näme's {table}")) as bucket:
+        assert await allowed(bucket, 4) == [True, True, True, False]
+        assert uses_functions(bucket)
+    assert query(dsn, 'SELECT count(*) FROM "Odd "" näme\'s {table}"') == [1]
+
+
+async def test_eight_first_uses_at_once(dsn: str) -> None:
+    async with AsyncExitStack() as stack:
+        buckets = [await stack.enter_async_context(closing(PostgresBucket(RATE, dsn))) for _ in range(8)]
+        decisions = await asyncio.gather(*(bucket.take() for bucket in buckets))
+        assert sum(map(bool, decisions)) == 3
+        assert all(map(uses_functions, buckets))
+
+
+async def test_a_schema_before_the_table(dsn: str) -> None:
+    query(dsn, "CREATE SCHEMA elsewhere")
+    async with closing(PostgresBucket(RATE, dsn, "elsewhere.limits")) as bucket:
+        assert await allowed(bucket, 4) == [True, True, True, False]
+    assert query(dsn, "SELECT count(*) FROM elsewhere.limits") == [1]
+
+
+async def test_what_ddl_returns_is_enough_for_a_role_that_may_make_nothing(dsn: str, role: str) -> None:
+    query(dsn, PostgresBucket.ddl("limits"))
+    grant(dsn, role)
+    for algorithm in (SlidingWindowLog, GCRA):
+        async with closing(PostgresBucket(RATE, role, "limits", algorithm=algorithm)) as bucket:
+            assert await allowed(bucket, 4) == [True, True, True, False]
+            assert uses_functions(bucket)
+
+
+async def test_without_functions_and_the_right_to_make_them_it_decides_all_the_same(dsn: str, role: str) -> None:
+    async with closing(PostgresBucket(RATE, dsn, functions=False)) as bucket:
+        assert await allowed(bucket, 1) == [True]
+    grant(dsn, role)
+    async with closing(PostgresBucket(RATE, role)) as bucket:
+        assert await allowed(bucket, 3) == [True, True, False]
+        assert not uses_functions(bucket)
+    async with closing(PostgresBucket(RATE, dsn)) as bucket:
+        assert await allowed(bucket, 1) == [False]
+        assert uses_functions(bucket)
+
+
+async def test_no_table_and_no_right_to_make_it_is_said_and_no_outage(dsn: str, role: str) -> None:
+    async with closing(PostgresBucket(RATE, role)) as bucket:
+        with pytest.raises(StoreError, match=r'no table "pyrate_limiter".*PostgresBucket\.ddl\(\)'):
+            await bucket.take()
+        query(dsn, PostgresBucket.ddl())
+        with pytest.raises(StoreError, match="permission denied"):
+            await bucket.take()
+        assert bucket.outage.outages == 0
+        grant(dsn, role)
+        assert await allowed(bucket, 1) == [True]
+
+
+async def test_another_table_of_that_name_is_said(dsn: str) -> None:
+    query(dsn, "CREATE TABLE pyrate_limiter (name text, score integer)")
+    async with closing(PostgresBucket(RATE, dsn)) as bucket:
+        with pytest.raises(StoreError, match=r"name text, score integer.*give another name"):
+            await bucket.take()
+        assert bucket.outage.outages == 0
+
+
+async def test_a_table_that_vanishes_is_said_and_made_again(dsn: str) -> None:
+    async with closing(PostgresBucket(RATE, dsn)) as bucket:
+        await bucket.take()
+        query(dsn, "DROP TABLE pyrate_limiter, pyrate_limiter_pages CASCADE")
+        with pytest.raises(StoreError, match=r"does not exist|cache lookup failed"):
+            await bucket.take()
+        assert await allowed(bucket, 4) == [True, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["", "a.b.c", ".a", "a.", "x" * 41, "a\0"])
+def test_a_name_that_does_not_do_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="table must be NAME"):
+        PostgresBucket(RATE, "dbname=x", name)
+
+
+# Keys and algorithms.
+
+
+class MyOwn(SlidingWindowLog):
+    """An algorithm that has no SQL function."""
+
+
+async def test_an_algorithm_of_ones_own_is_decided_in_python(dsn: str) -> None:
+    rates = [Rate(3, Duration.MINUTE), Rate(5, Duration.HOUR)]
+    for _ in range(2):
+        async with closing(PostgresBucket(rates, dsn, algorithm=MyOwn)) as bucket:
+            assert (await allowed(bucket, 2))[0] is True
+            assert not uses_functions(bucket)
+    assert query(dsn, "SELECT count(*) FROM pyrate_limiter") == [1]
+
+
+async def test_buckets_with_other_rates_or_algorithms_share_nothing(dsn: str) -> None:
+    async with AsyncExitStack() as stack:
+        for rates, algorithm in ((RATE, GCRA), (RATE, TokenBucket), (Rate(3, 60_001), GCRA), ([RATE, RATE], GCRA)):
+            bucket = await stack.enter_async_context(closing(PostgresBucket(rates, dsn, algorithm=algorithm)))
+            assert await allowed(bucket, 4) == [True, True, True, False]
+
+
+async def test_a_long_key_is_stored_as_a_hash(dsn: str) -> None:
+    async with closing(PostgresBucket(Rate(1, Duration.HOUR), dsn)) as bucket:
+        for key in ("ä" * 200, "ä" * 201, "ä" * 5000):
+            assert await allowed(bucket, 2, key) == [True, False]
+    assert max(query(dsn, "SELECT length(key) FROM pyrate_limiter")) <= 409
+
+
+def test_what_no_bigint_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"up to 2\*\*62"):
+        PostgresBucket(Rate(2**63, 1), "dbname=x")
+
+
+# Many at once.
+
+
+@both_ways
+@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
+async def test_eight_connections_count_exactly(dsn: str, functions: bool, isolation: str) -> None:
+    query(dsn, f"ALTER DATABASE {conninfo_to_dict(dsn)['dbname']} SET default_transaction_isolation = '{isolation}'")
+    rates = [Rate(70, Duration.HOUR), Rate(90, Duration.DAY)]
+    granted: dict[str, int] = {}
+
+    async def hammer(bucket: PostgresBucket, chance: random.Random) -> None:
+        for _ in range(30):
+            keys = chance.sample([f"key {i}" for i in range(10)], chance.randint(1, 10))
+            for ask, answer in zip(
+                asks := [Ask(key, 1) for key in keys for _ in range(2)], await bucket._apply(asks), strict=True
+            ):
+                granted[ask.key] = granted.get(ask.key, 0) + (not answer.wait)
+
+    async with AsyncExitStack() as stack:
+        opened = [PostgresBucket(rates, dsn, functions=functions, when_down=PATIENT) for _ in range(8)]
+        buckets = [await stack.enter_async_context(closing(bucket)) for bucket in opened]
+        await asyncio.gather(*(hammer(bucket, random.Random(i)) for i, bucket in enumerate(buckets)))
+    assert granted == {f"key {i}": 70 for i in range(10)}
+
+
+@both_ways
+async def test_rows_go_when_they_say_nothing_any_more(dsn: str, functions: bool) -> None:
+    clock = ManualClock(10**15)
+    rates = [Rate(200, Duration.SECOND), Rate(300, Duration.MINUTE)]
+    async with closing(PostgresBucket(rates, dsn, functions=functions, clock=clock, when_down=PATIENT)) as bucket:
+        for i in range(150):  # enough for pages
+            clock.now += 6000
+            await bucket._apply([Ask(f"key {i % 2}", 1), Ask(f"looked at {i}", 0)])
+        await swept(bucket)
+        assert query(dsn, "SELECT count(*) FROM pyrate_limiter") == [2]
+        clock.now += 62_000_000
+        await bucket._apply([Ask("another", 1)])
+        await swept(bucket)
+        assert query(dsn, "SELECT count(*) FROM pyrate_limiter") == [1]
+        assert query(dsn, "SELECT count(*) FROM pyrate_limiter_pages") == [0]
+
+
+async def swept(bucket: PostgresBucket) -> None:
+    """Go through the whole table once."""
+    for _ in range(3):
+        bucket._sweeper._next = 0.0
+        await bucket._apply([Ask("another", 0)])
+        while bucket._connections._tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    bucket._sweeper._block = 0
+
+
+async def test_a_table_in_constant_use_does_not_grow(dsn: str) -> None:
+    async with closing(PostgresBucket(Rate(20, 100), dsn, synchronous_commit=False, when_down=PATIENT)) as bucket:
+        size = 0
+        for i in range(1000):
+            await bucket._apply([Ask(f"key {j}", 1) for j in range(100)])
+            if i == 200:
+                size = query(dsn, "SELECT pg_total_relation_size('pyrate_limiter')")[0]
+    assert query(dsn, "SELECT pg_total_relation_size('pyrate_limiter')")[0] <= size * 1.2
+    assert query(dsn, "SELECT pg_total_relation_size('pyrate_limiter_pages')")[0] <= 16384
+
+
+# Connections.
+
+
+async def test_a_connection_that_was_ended_while_idle_is_renewed_without_a_word(dsn: str) -> None:
+    async with closing(PostgresBucket(Rate(1000, Duration.HOUR), dsn)) as bucket:
+        for i in range(1, 6):
+            assert (await bucket.take()).remaining == 1000 - i
+            query(dsn, "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
+
+async def test_one_bucket_has_one_connection_in_a_loop(dsn: str) -> None:
+    async with closing(PostgresBucket(Rate(1000, Duration.HOUR), dsn)) as bucket:
+        await asyncio.gather(*(bucket.take(key=str(i)) for i in range(300)))
+        assert connections(dsn) == 1
+    assert connections(dsn) == 0
+
+
+def connections(dsn: str) -> int:
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    return int(query(dsn, others)[0])
+
+
+def test_a_loop_that_ends_closes_its_connection(dsn: str) -> None:
+    bucket = PostgresBucket(Rate(30, Duration.HOUR), dsn)
+    before = len(os.listdir("/proc/self/fd"))
+    for i in range(1, 21):
+        assert asyncio.run(taken(bucket)).remaining == 30 - i
+    assert len(os.listdir("/proc/self/fd")) <= before + 8
+
+
+def test_a_bucket_that_is_dropped_says_nothing(dsn: str) -> None:
+    async def drop() -> None:
+        for _ in range(3):
+            await taken(PostgresBucket(RATE, dsn))
+            gc.collect()
+
+    asyncio.run(drop())
+    gc.collect()
+
+
+async def taken(bucket: PostgresBucket) -> Any:
+    return await bucket.take()
+
+
+def test_a_forked_child_has_a_connection_of_its_own(dsn: str) -> None:
+    bucket = PostgresBucket(Rate(10, Duration.HOUR), dsn)
+
+    async def parent() -> list[int]:
+        before = (await bucket.take()).remaining
+        child = os.fork()
+        if child == 0:
+            remaining = -1
+            try:
+                asyncio._set_running_loop(None)
+                remaining = asyncio.new_event_loop().run_until_complete(taken(bucket)).remaining
+            finally:
+                os._exit(remaining)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        return [before, os.waitstatus_to_exitcode(status), (await bucket.take()).remaining]
+
+    assert asyncio.run(parent()) == [9, 8, 7]
+
+
+def test_a_bucket_with_a_dsn_can_be_pickled(dsn: str) -> None:
+    bucket = PostgresBucket(RATE, dsn, "limits", algorithm=GCRA)
+    asyncio.run(taken(bucket))
+    assert asyncio.run(taken(pickle.loads(pickle.dumps(bucket)))).remaining == 1
+    with pytest.raises(TypeError, match="give a DSN"):
+        pickle.dumps(PostgresBucket(RATE, OnePool(dsn)))
+
+
+class OnePool:
+    """A pool of one connection, which stands for those of psycopg_pool."""
+
+    def __init__(self, dsn: str) -> None:
+        self.conninfo = dsn
+        self.lent = 0
+        self._idle: psycopg.AsyncConnection[Any] | None = None
+
+    async def getconn(self) -> psycopg.AsyncConnection[Any]:
+        self.lent += 1
+        connection, self._idle = self._idle or await psycopg.AsyncConnection.connect(self.conninfo), None
+        return connection
+
+    async def putconn(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        self.lent -= 1
+        if not conn.closed:
+            self._idle = conn
+
+    @asynccontextmanager
+    async def closing(self) -> AsyncIterator[OnePool]:
+        yield self
+        if self._idle is not None:
+            await self._idle.close()
+
+
+async def test_a_connection_of_a_pool_goes_back_as_it_came(dsn: str) -> None:
+    async with OnePool(dsn).closing() as pool:
+        mine = await pool.getconn()
+        await mine.execute("SET lock_timeout = '7s'")
+        await mine.commit()
+        await pool.putconn(mine)
+        async with closing(PostgresBucket(RATE, pool)) as bucket:
+            assert await allowed(bucket, 4) == [True, True, True, False]
+            assert pool.lent == 1
+            query(dsn, "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            assert await allowed(bucket, 1) == [False]
+            assert pool.lent == 1
+        mine = await pool.getconn()
+        await mine.execute("SET lock_timeout = '7s'")
+        await mine.commit()
+        await pool.putconn(mine)
+        async with closing(PostgresBucket(RATE, pool)) as bucket:
+            await bucket.take()
+        assert pool.lent == 0
+        assert await pool.getconn() is mine
+        assert not mine.autocommit
+        cursor = await mine.execute("SELECT current_setting('lock_timeout'), current_setting('synchronous_commit')")
+        assert await cursor.fetchone() == ("7s", "on")
+        await pool.putconn(mine)
+
+
+def test_on_trio_it_says_what_to_use_instead(dsn: str) -> None:
+    async def main() -> None:
+        bucket = PostgresBucket(RATE, dsn)
+        with pytest.raises(StoreError, match="asyncio only"):
+            await bucket.take()
+        await bucket.aclose()
+
+    trio.run(main)
+
+
+async def test_a_row_that_stays_locked_is_a_slow_store_and_no_refusal(dsn: str) -> None:
+    async with closing(PostgresBucket(RATE, dsn, when_down=Fail(budget=0.2))) as bucket:
+        await bucket.take()
+        async with await psycopg.AsyncConnection.connect(dsn) as other:
+            await other.execute("SELECT FROM pyrate_limiter FOR UPDATE")
+            with pytest.raises(StoreDown, match=r"lock timeout|did not answer within 200 ms"):
+                await bucket.take()
+
+
+@both_ways
+async def test_a_clock_that_seems_to_be_late_is_read_again(dsn: str, functions: bool) -> None:
+    async with closing(PostgresBucket(RATE, dsn, functions=functions, when_down=PATIENT)) as bucket:
+        await bucket.take()
+        for session in bucket._connections._sessions.values():
+            session.set_clock(0)  # as if the server's clock had been put forward
+        assert (await bucket.take()).remaining == 1
+
+
+@both_ways
+async def test_what_the_server_comes_to_too_late_spends_nothing(
+    dsn: str, functions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with closing(PostgresBucket(RATE, dsn, functions=functions, when_down=Fail(probe=0.01))) as bucket:
+        await bucket.take()
+        with monkeypatch.context() as patched:
+            patched.setattr(Session, "deadline", lambda self, seconds: 0)
+            with pytest.raises(StoreDown, match=r"too late|did not answer"):
+                await bucket.take()
+        await asyncio.sleep(0.02)
+        assert (await bucket.peek()).remaining == 2
+
+
+@pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA])
+async def test_stamps_are_the_servers(dsn: str, algorithm: type[Algorithm]) -> None:
+    clock = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    async with closing(PostgresBucket(RATE, dsn, algorithm=algorithm)) as bucket:
+        (before,) = query(dsn, clock)
+        decision = await bucket.take()
+        assert before <= decision.at <= query(dsn, clock)[0]
+
+
+async def test_a_commit_that_does_not_wait_is_a_choice(dsn: str) -> None:
+    for choice, setting in ((True, "on"), (False, "off")):
+        async with closing(PostgresBucket(RATE, dsn, synchronous_commit=choice, when_down=PATIENT)) as bucket:
+            await bucket.take()
+            (session,) = bucket._connections._sessions.values()
+            cursor = await session.connection.execute("SHOW synchronous_commit")
+            assert await cursor.fetchone() == (setting,)

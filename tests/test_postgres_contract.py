@@ -1,0 +1,42 @@
+"""The contract of a bucket, kept by PostgresBucket: with SQL functions, and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from pyrate_limiter.algorithms import SlidingWindowLog
+from pyrate_limiter.buckets.postgres import PostgresBucket
+from pyrate_limiter.rates import Rate
+from pyrate_limiter.testing.contract import BucketContract
+
+from .postgres import database, query
+
+
+@pytest.fixture(scope="module", params=[pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def dsn(postgres_dsn: str) -> Iterator[str]:
+    with database(postgres_dsn) as own:
+        yield own
+
+
+class PackedLog(SlidingWindowLog):
+    """An algorithm that only Python knows."""
+
+
+@pytest.mark.parametrize("functions", [True, False], ids=["functions", "statements"])
+class TestContract(BucketContract):
+    @pytest.fixture(autouse=True)
+    def empty(self, dsn: str, functions: bool) -> None:
+        self.dsn, self.functions = dsn, functions
+        if query(dsn, "SELECT to_regclass('pyrate_limiter')") != [None]:
+            query(dsn, "TRUNCATE pyrate_limiter, pyrate_limiter_pages")
+
+    def make_bucket(self, rates: Sequence[Rate], **options: Any) -> PostgresBucket:
+        return PostgresBucket(rates, self.dsn, functions=self.functions, **options)

@@ -1,0 +1,236 @@
+"""PostgresBucket while the server is paused, restarted, out of reach or far away, and its connections are cut."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog
+from pyrate_limiter.buckets.outage import Admit, Fail, LocalShare, Refuse, StoreDown
+from pyrate_limiter.buckets.postgres import PostgresBucket
+from pyrate_limiter.decisions import Decision
+from pyrate_limiter.rates import Duration, Rate
+from pyrate_limiter.testing.stamps import most_in_any
+
+from .postgres import closing, database, query
+from .proxy import Proxy
+from .servers import PostgresServer
+
+BUDGET = 0.25
+SPARE = 0.05
+MANY = Rate(1000, Duration.HOUR)
+SHARED = Rate(100, 500)
+both_ways = pytest.mark.parametrize("functions", [True, False], ids=["functions", "statements"])
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+        pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop"),
+    ],
+)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with PostgresServer() as own:
+        yield own
+
+
+@pytest.fixture
+def dsn(server: PostgresServer) -> Iterator[str]:
+    with database(server.url) as own:
+        yield own
+        server.resume()
+
+
+@both_ways
+async def test_a_paused_server_costs_the_budget_once_and_spends_nothing_when_it_wakes(
+    server: PostgresServer, dsn: str, functions: bool
+) -> None:
+    policy = Fail(budget=BUDGET, probe=0.3)
+    async with closing(PostgresBucket(MANY, dsn, functions=functions, when_down=policy)) as bucket:
+        await bucket.take()
+        await asyncio.to_thread(server.pause)
+        try:
+            started, lasted = time.monotonic(), []
+            while time.monotonic() < started + 2:
+                lasted += await asyncio.gather(*(refused(bucket) for _ in range(20)))
+                await asyncio.sleep(0.02)
+        finally:
+            server.resume()
+        assert max(lasted) < BUDGET + SPARE
+        assert sum(one > 0.1 for one in lasted) <= 20 * 8, "only those in a probe wait"
+        resumed = time.monotonic()
+        while not await succeeds(bucket):
+            assert time.monotonic() < resumed + policy.probe + 2 * BUDGET
+            await asyncio.sleep(0.01)
+        assert (await bucket.peek()).remaining == 1000 - 2
+        assert bucket.outage.outages == 1
+
+
+async def refused(bucket: PostgresBucket) -> float:
+    """Return how long it took until the call failed."""
+    started = time.monotonic()
+    with pytest.raises(StoreDown, match="PostgreSQL at 127"):
+        await bucket.take()
+    return time.monotonic() - started
+
+
+async def succeeds(bucket: PostgresBucket) -> bool:
+    try:
+        await bucket.take()
+    except StoreDown:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("policy", [Refuse, Admit, lambda **times: LocalShare(0.002, **times)])
+async def test_while_it_is_paused_the_policy_decides(server: PostgresServer, dsn: str, policy: Any) -> None:
+    when_down = policy(budget=0.1, probe=0.1)
+    async with closing(PostgresBucket(MANY, dsn, when_down=when_down)) as bucket:
+        await bucket.take()
+        await asyncio.to_thread(server.pause)
+        try:
+            decisions = [await bucket.take() for _ in range(5)]
+        finally:
+            server.resume()
+        assert all(decision.degraded for decision in decisions)
+        admitted = sum(decision.allowed for decision in decisions)
+        assert admitted == {Refuse: 0, Admit: 5}.get(policy, 2)
+        while (decision := await bucket.take()).degraded:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert decision.remaining == 1000 - 2
+
+
+@both_ways
+async def test_a_restart_in_the_middle(server: PostgresServer, dsn: str, functions: bool) -> None:
+    granted, failed = 0, 0
+    policy = Fail(budget=2, probe=0.05)
+    async with closing(PostgresBucket(MANY, dsn, functions=functions, when_down=policy)) as bucket:
+        restart = None
+        while restart is None or not restart.done() or not await succeeds(bucket):
+            got = await asyncio.gather(*(succeeds(bucket) for _ in range(5)))
+            granted, failed = granted + sum(got), failed + 5 - sum(got)
+            if granted >= 50 and restart is None:
+                restart = asyncio.create_task(asyncio.to_thread(server.restart))
+            await asyncio.sleep(0.005)
+        spent = 1000 - (await bucket.peek()).remaining
+    assert granted + 1 <= spent <= granted + 1 + failed
+    assert failed
+
+
+@both_ways
+async def test_connections_that_are_cut_all_the_time_admit_nothing_twice(dsn: str, functions: bool) -> None:
+    granted, failed = 0, 0
+    policy = Fail(budget=2, probe=0.001)
+    async with closing(PostgresBucket(MANY, dsn, functions=functions, when_down=policy)) as bucket:
+        for i in range(60):
+            tasks = [asyncio.create_task(succeeds(bucket)) for _ in range(3)]
+            if i % 3 == 0:
+                await asyncio.to_thread(terminate, dsn)
+            got = await asyncio.gather(*tasks)
+            granted, failed = granted + sum(got), failed + 3 - sum(got)
+        while not await succeeds(bucket):  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+        spent = 1000 - (await bucket.peek()).remaining
+    assert granted + 1 <= spent <= granted + 1 + failed
+    assert granted > 150
+
+
+def terminate(dsn: str) -> None:
+    query(
+        dsn,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+
+
+async def test_nobody_listens(server: PostgresServer, dsn: str) -> None:
+    async with closing(PostgresBucket(MANY, make_conninfo(dsn, port=1))) as bucket:
+        assert await refused(bucket) < BUDGET
+        assert await refused(bucket) < 0.01
+
+
+@both_ways
+async def test_a_proxy_that_drops_and_stalls(server: PostgresServer, dsn: str, functions: bool) -> None:
+    with Proxy(server.port, delay=0.002) as proxy:
+        far = make_conninfo(dsn, port=proxy.port)
+        policy = Fail(budget=0.3, probe=0.05)
+        async with closing(PostgresBucket(MANY, far, functions=functions, when_down=policy)) as bucket:
+            assert await succeeds(bucket)
+            await asyncio.to_thread(proxy.drop)
+            await asyncio.sleep(0.05)
+            assert await succeeds(bucket), "a connection that died while idle"
+            await asyncio.to_thread(proxy.stall)
+            assert await refused(bucket) < 0.3 + SPARE
+            await asyncio.to_thread(proxy.flow)
+            while not await succeeds(bucket):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert (await bucket.peek()).remaining >= 1000 - 4
+
+
+async def test_a_thousand_callers_far_away_share_a_few_calls(server: PostgresServer, dsn: str) -> None:
+    with Proxy(server.port, delay=0.005) as proxy:
+        far = make_conninfo(dsn, port=proxy.port)
+        async with closing(PostgresBucket(Rate(600, Duration.HOUR), far, when_down=Fail(budget=10))) as bucket:
+            bucket.share = bucket.capacity
+            await bucket.peek()
+            bucket._sweeper._next = float("inf")
+            before, stamps = proxy.pieces, []
+
+            async def one(place: int) -> None:
+                if await bucket.take():
+                    stamps.append(place)
+
+            await asyncio.gather(*(one(place) for place in range(1000)))
+            assert proxy.pieces - before <= 20
+            assert stamps == list(range(600))
+
+
+def work(dsn: str, algorithm: type[Algorithm], seconds: float, start: Any, results: Any) -> None:
+    """Let 25 tasks acquire for so long, and report what they got and how often each did."""
+    decisions: list[Decision] = []
+    served = [0] * 25
+
+    async def one(bucket: PostgresBucket, place: int, end: float) -> None:
+        while time.monotonic() < end:
+            decisions.append(await bucket.acquire())
+            served[place] += 1
+
+    async def main() -> None:
+        async with closing(PostgresBucket(SHARED, dsn, algorithm=algorithm, when_down=Fail(budget=5))) as bucket:
+            await bucket.peek()
+            start.wait(20)
+            end = time.monotonic() + seconds
+            await asyncio.gather(*(one(bucket, place, end) for place in range(25)))
+
+    asyncio.run(main())
+    results.put((decisions, served))
+
+
+@pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA])
+def test_four_processes_share_fairly_and_never_pass_the_limit(dsn: str, algorithm: type[Algorithm]) -> None:
+    query(dsn, PostgresBucket.ddl())
+    context = multiprocessing.get_context("spawn")
+    results, start = context.Queue(), context.Barrier(4)
+    processes = [context.Process(target=work, args=(dsn, algorithm, 2.5, start, results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    reports = [results.get(timeout=30) for _ in processes]
+    for process in processes:
+        process.join(10)
+    bound = PostgresBucket(SHARED, dsn, algorithm=algorithm).rule.at_most(500_000)
+    assert most_in_any(500_000, [decision for decisions, _ in reports for decision in decisions]) <= bound
+    assert min(count for _, served in reports for count in served) > 0
+    shares = [len(decisions) for decisions, _ in reports]
+    assert max(shares) <= 2 * min(shares), shares
