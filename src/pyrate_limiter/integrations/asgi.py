@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, TypeAlias, cast
-
-import anyio
+from typing import Any, TypeAlias
 
 from .. import Decision
 from .fields import Problem, Ruling, fields
+from .holding import ClientGone, hold
 from .keys import Key, client_address
-from .limits import Budget, ClientGone, Cost, Exempt, Limit, judge, require_distinct_names
+from .limits import Budget, Cost, Exempt, Limit, as_limits, covering, judge
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -67,16 +66,10 @@ class RateLimitMiddleware:
         legacy_headers: bool = False,
     ) -> None:
         self.app = app
-        options = {
-            "key": key,
-            "cost": cost,
-            "exempt": exempt,
-            "shadow": shadow,
-            "wait": wait,
-            "policy_name": policy_name,
-        }
-        self._limits = as_limits(limiter, options)
-        self._covers_all = all(limit.covers_all for limit in self._limits)
+        self._limits = as_limits(
+            limiter, key=key, cost=cost, exempt=exempt, shadow=shadow, wait=wait, policy_name=policy_name
+        )
+        self._cover_all = all(limit.covers_all for limit in self._limits)
         self._holds = any(limit.holds for limit in self._limits)
         self._legacy = legacy_headers
 
@@ -85,31 +78,20 @@ class RateLimitMiddleware:
         if not limits:
             await self.app(scope, receive, send)
             return
-        hold = None
-        if self._holds:
-            receive = mailbox = Mailbox(receive)
-            hold = mailbox.hold
+        mailbox = Mailbox(receive) if self._holds else None
         try:
-            rulings, problem = await judge(limits, scope, hold)
+            rulings, problem = await judge(limits, scope, mailbox.hold if mailbox else None)
         except ClientGone:
             return
-        with_fields = writing(scope, send, rulings, legacy=self._legacy)
-        try:
-            if problem is not None:
-                await refuse(problem, scope, with_fields)
-            else:
-                await self.app(scope, receive, with_fields)
-        finally:
-            if with_fields is not send:
-                del scope[RULINGS]
+        app = self.app if problem is None else Refusal(problem)
+        await respond(app, scope, mailbox or receive, send, rulings, legacy=self._legacy)
 
     def _limits_for(self, scope: Scope) -> Sequence[Limit]:
         if scope["type"] not in ("http", "websocket"):
             return ()
-        if self._covers_all:
+        if self._cover_all:
             return self._limits
-        method, path = scope.get("method", "GET"), scope["path"]
-        return [limit for limit in self._limits if limit.covers(method, path)]
+        return covering(self._limits, scope.get("method", "GET"), scope["path"])
 
 
 def decisions(connection: Scope) -> list[Decision]:
@@ -117,16 +99,18 @@ def decisions(connection: Scope) -> list[Decision]:
     return [ruling.decision for ruling in connection.get(RULINGS, ())]
 
 
-def writing(scope: Scope, send: Send, rulings: list[Ruling], *, legacy: bool = False) -> Send:
-    """Return a `send` that adds the fields of what limits said, now and further inside, when the response starts.
+async def respond(
+    app: App, scope: Scope, receive: Receive, send: Send, rulings: list[Ruling], *, legacy: bool = False
+) -> None:
+    """Let an app respond, and add to the start of its response what limits said, here and further inside.
 
-    Inside of one that does so already, note them for it and return `send` itself: they are written once.
+    Inside of one that does so already, note it for that one: the fields are written once.
     """
     outer: list[Ruling] | None = scope.get(RULINGS)
     if outer is not None:
         outer += rulings
-        return send
-    scope[RULINGS] = rulings
+        await app(scope, receive, send)
+        return
 
     def send_with_fields(message: Message) -> Awaitable[None]:
         if rulings and message["type"] in _STARTS:
@@ -134,19 +118,32 @@ def writing(scope: Scope, send: Send, rulings: list[Ruling], *, legacy: bool = F
             message = {**message, "headers": [*message.get("headers", ()), *more]}
         return send(message)
 
-    return send_with_fields
+    scope[RULINGS] = rulings
+    try:
+        await app(scope, receive, send_with_fields)
+    finally:
+        del scope[RULINGS]
 
 
-async def refuse(problem: Problem, scope: Scope, send: Send) -> None:
-    """Answer a request, or close a WebSocket that is not open yet: with the answer, where the server can send one."""
-    prefix = ""
-    if scope["type"] == "websocket":
-        if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "rate limit"})
-            return
-        prefix = "websocket."
-    await send({"type": f"{prefix}http.response.start", "status": problem.status, "headers": problem.fields})
-    await send({"type": f"{prefix}http.response.body", "body": problem.body})
+class Refusal:
+    """An ASGI app that answers a request, or a WebSocket that is not open yet, with a problem.
+
+    Where the server cannot send an answer to a handshake, it closes the WebSocket.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        prefix = ""
+        if scope["type"] == "websocket":
+            if "websocket.http.response" not in (scope.get("extensions") or {}):
+                await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": self._problem.title})
+                return
+            prefix = "websocket."
+        status, headers = self._problem.status, self._problem.headers
+        await send({"type": f"{prefix}http.response.start", "status": status, "headers": headers})
+        await send({"type": f"{prefix}http.response.body", "body": self._problem.body})
 
 
 class Mailbox:
@@ -160,63 +157,20 @@ class Mailbox:
         self._receive = receive
         self._kept: deque[Message] = deque()
         self._size = 0
-        self._gone = False
 
     async def __call__(self) -> Message:
         return self._kept.popleft() if self._kept else await self._receive()
 
     async def hold(self, call: Callable[[], Awaitable[Decision]]) -> Decision:
-        """Await a call for as long as the client is there.
+        """Await a call for as long as the client is there, or raise `ClientGone`."""
+        return await hold(call, self._gone)
 
-        Raises:
-            ClientGone: the client went away, and the call was cancelled.
-            Exception: what the call raised.
-        """
-        outcome: Decision | Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch, tasks.cancel_scope)
-            try:
-                outcome = await call()
-            except Exception as error:  # raised below: out of here it would come in a group
-                outcome = error
-            tasks.cancel_scope.cancel()
-        if outcome is None:
-            raise ClientGone
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    async def _watch(self, scope: anyio.CancelScope) -> None:
-        while self._size < READ_AHEAD and not self._gone:
+    async def _gone(self) -> bool:
+        """Read until the client goes away, or until enough is kept: a long body does not wait in our memory."""
+        gone = any(message["type"] in _ENDS for message in self._kept)
+        while not gone and self._size < READ_AHEAD:
             message = await self._receive()
             self._kept.append(message)
             self._size += len(message.get("body", b""))
-            self._gone = message["type"] in _ENDS
-        if self._gone:
-            scope.cancel()
-
-
-def as_limits(limiter: Budget | Sequence[Limit], options: dict[str, Any]) -> list[Limit]:
-    """Return the limits that were given, or the one that is made of a limiter and options.
-
-    Raises:
-        ValueError: options were given beside limits, or two limits have the same name.
-    """
-    if not isinstance(limiter, Sequence) or isinstance(limiter, str) or not isinstance(limiter[0], Limit):
-        return [Limit("*", cast("Budget", limiter), **options)]
-    given = [name for name, value in options.items() if value != _DEFAULTS[name]]
-    if given:
-        raise ValueError(f"each Limit has options of its own: give {', '.join(given)} to them")
-    limits = list(cast("Sequence[Limit]", limiter))
-    require_distinct_names(limits)
-    return limits
-
-
-_DEFAULTS: dict[str, Any] = {
-    "key": client_address,
-    "cost": 1,
-    "exempt": None,
-    "shadow": False,
-    "wait": None,
-    "policy_name": "default",
-}
+            gone = message["type"] in _ENDS
+        return gone

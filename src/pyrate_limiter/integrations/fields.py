@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import Decision, Rate
 
@@ -34,10 +34,12 @@ class Names(NamedTuple):
 
 
 NAMES = Names()
+MEDIA_TYPE = "application/problem+json"
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 _POLICY, _STATE = NAMES.policy.encode(), NAMES.state.encode()
-_NO_STORE = (b"cache-control", b"no-store")
+_EXCEEDED = "Request cannot be satisfied as assigned quota has been exceeded"
+_REDUCED = "Request cannot be satisfied due to temporary server capacity constraints"
 
 
 class Policies:
@@ -83,11 +85,25 @@ class Ruling(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A refusal, ready to be sent."""
+    """A refusal, ready to be sent.
+
+    Attributes:
+        status: of the response.
+        fields: what is said beside the body.
+        title: the body's, for people.
+        body: in JSON.
+    """
 
     status: int
     fields: Fields
+    title: str
     body: bytes
+
+    @property
+    def headers(self) -> Fields:
+        """All header fields."""
+        length = b"%d" % len(self.body)
+        return [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", length), *self.fields]
 
 
 def fields(rulings: Sequence[Ruling], *, legacy: bool = False) -> Fields:
@@ -116,21 +132,19 @@ def exceeded(refused: Sequence[Ruling]) -> Problem:
     """
     wait = max(decision.retry_after for _, decision in refused)
     violated = [policies.name(decision.rate) for policies, decision in refused]
-    if math.isinf(wait):
-        detail, after = "It weighs more than the quota ever admits at once.", []
-    else:
+    after: Fields = []
+    detail = "It weighs more than the quota ever admits at once."
+    if not math.isinf(wait):
         seconds = max(1, math.ceil(wait))
-        detail, after = f"Try again in {seconds} s.", [(b"retry-after", b"%d" % seconds)]
-    title = "Request cannot be satisfied as assigned quota has been exceeded"
-    return _problem(
-        TOO_MANY, after, {"type": QUOTA_EXCEEDED, "title": title, "detail": detail, "violated-policies": violated}
-    )
+        detail = f"Try again in {seconds} s."
+        after.append((b"retry-after", b"%d" % seconds))
+    members = {"type": QUOTA_EXCEEDED, "title": _EXCEEDED, "detail": detail, "violated-policies": violated}
+    return _problem(TOO_MANY, after, members)
 
 
 def unavailable() -> Problem:
     """Return the answer to a request that could not be decided."""
-    title = "Request cannot be satisfied due to temporary server capacity constraints"
-    return _problem(UNAVAILABLE, [], {"type": REDUCED_CAPACITY, "title": title})
+    return _problem(UNAVAILABLE, [], {"type": REDUCED_CAPACITY, "title": _REDUCED})
 
 
 def quoted(text: str) -> bytes:
@@ -182,7 +196,6 @@ def _legacy(decisions: Iterable[Decision]) -> Fields:
     ]
 
 
-def _problem(status: int, more: Fields, members: dict[str, object]) -> Problem:
+def _problem(status: int, more: Fields, members: dict[str, Any]) -> Problem:
     body = json.dumps(members | {"status": status}).encode()
-    about = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-    return Problem(status, [*about, _NO_STORE, *more], body)
+    return Problem(status, [(b"cache-control", b"no-store"), *more], members["title"], body)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from .. import (
     AbstractBucket,
@@ -32,10 +32,6 @@ Exempt: TypeAlias = Callable[[Any], bool | Awaitable[bool]]
 Hold: TypeAlias = Callable[[Callable[[], Awaitable[Decision]]], Awaitable[Decision]]
 
 _log = logging.getLogger("pyrate_limiter")
-
-
-class ClientGone(Exception):
-    """The client went away while its request was held: nobody is there to be answered."""
 
 
 class Limit:
@@ -243,7 +239,39 @@ def as_limiter(budget: Budget, *, keyed: bool) -> Limiter[Any]:
     return budget
 
 
-def require_distinct_names(limits: Sequence[Limit]) -> None:
+def as_limits(limiter: Budget | Sequence[Limit], **options: Any) -> list[Limit]:
+    """Return the limits that were given, or the one that is made of a limiter and options.
+
+    Raises:
+        ValueError: options were given beside limits, or limits of different limiters have the same name.
+    """
+    if not isinstance(limiter, Sequence) or isinstance(limiter, str) or not isinstance(limiter[0], Limit):
+        return [Limit("*", cast("Budget", limiter), **options)]
+    given = [name for name, value in options.items() if value != DEFAULTS[name]]
+    if given:
+        raise ValueError(f"each Limit has options of its own: give {', '.join(given)} to them")
+    limits = list(cast("Sequence[Limit]", limiter))
+    _require_distinct_names(limits)
+    return limits
+
+
+DEFAULTS: dict[str, Any] = {
+    "key": client_address,
+    "cost": 1,
+    "exempt": None,
+    "shadow": False,
+    "wait": None,
+    "policy_name": "default",
+}
+"""Of the options of a middleware with a single limit."""
+
+
+def covering(limits: Sequence[Limit], method: str, path: str) -> Sequence[Limit]:
+    """Return those that are for such a request."""
+    return [limit for limit in limits if limit.covers(method, path)]
+
+
+def _require_distinct_names(limits: Sequence[Limit]) -> None:
     """Raise ValueError if policies of different limiters have the same name: a client could not tell them apart."""
     owners: dict[str, Limiter[Any]] = {}
     for limit in limits:
