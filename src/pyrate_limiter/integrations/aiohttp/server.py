@@ -100,6 +100,6 @@ def _refusal(problem: Problem) -> web.Response:
 
 
 async def _gone(request: web.Request) -> bool:
-    while request.transport is not None and not request.transport.is_closing():
-        await anyio.sleep(_GLANCE)  # noqa: ASYNC110  # there is no event to wait for
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110  # no event
+        await anyio.sleep(_GLANCE)
     return True
