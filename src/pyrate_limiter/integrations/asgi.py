@@ -96,7 +96,7 @@ class RateLimitMiddleware:
 
 def decisions(connection: Scope) -> list[Decision]:
     """Return what limits have said to a request so far: to give back, say, what it did not need after all."""
-    return [ruling.decision for ruling in connection.get(RULINGS, ())]
+    return [decision for _, decision in connection.get(RULINGS, ())]
 
 
 async def respond(

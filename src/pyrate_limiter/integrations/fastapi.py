@@ -75,7 +75,7 @@ class RateLimit:
         asked: Asked = scope.setdefault(_ASKED, [])
         written: list[Ruling] | None = scope.get(RULINGS)
         rulings: list[Ruling] = scope.setdefault(_ALONE, []) if written is None else written
-        (decided, problem) = await judge([self._limit], connection)
+        decided, problem = await judge([self._limit], connection)
         if problem is not None:
             rulings[len(rulings) - len(asked) :] = await give_back(asked)
         rulings += decided
@@ -83,7 +83,7 @@ class RateLimit:
         if problem is not None:
             scope["starlette.exception_handlers"][0].setdefault(RateLimited, answer)
             raise RateLimited(problem._replace(fields=problem.fields + more))
-        asked += [(self._limit, ruling.decision) for ruling in decided]
+        asked += [(self._limit, decision) for _, decision in decided]
         response.headers.update({name.decode(): value.decode() for name, value in more})
 
 

@@ -10,13 +10,13 @@ import json
 import math
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .. import Decision, Rate
 
 TOO_MANY = 429
 UNAVAILABLE = 503
-Fields = list[tuple[bytes, bytes]]
+Fields: TypeAlias = list[tuple[bytes, bytes]]
 """Header fields as ASGI has them: names in lower case."""
 
 
@@ -77,11 +77,8 @@ class Policies:
         return form % (decision.remaining, _seconds(decision))
 
 
-class Ruling(NamedTuple):
-    """What one limit said to one request."""
-
-    policies: Policies
-    decision: Decision
+Ruling: TypeAlias = tuple[Policies, Decision]
+"""What one limit said to one request."""
 
 
 class Problem(NamedTuple):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from .. import (
     AbstractBucket,
@@ -106,8 +106,8 @@ class Limit:
             if decision.allowed:
                 return decision
             if self.shadow:
-                return self._reported(decision)
-            if hold is not None and decision.retry_after <= self._wait:
+                _log.warning("%s would be refused %d of %s", decision.name, decision.weight, decision.rate)
+            elif hold is not None and decision.retry_after <= self._wait:
                 return await self._wait_for(decision, hold, *wanted)
         except StoreError as error:
             if not self.shadow:
@@ -117,13 +117,16 @@ class Limit:
         return decision
 
     async def look(self, connection: Any) -> Decision | None:
-        """Return what `ask` would say, and keep nothing of it."""
+        """Return what `ask` would say, and keep nothing of it; None also if the store fails."""
         wanted = None if self.shadow else await self._wanted(connection)
         if wanted is None:
             return None
-        if wanted[1] == 1:
-            return await self.limiter.peek(wanted[0])
-        return await self.give_back(await self._take(*wanted))
+        try:
+            if wanted[1] == 1:
+                return await self.limiter.peek(wanted[0])
+            return await self.give_back(await self._take(*wanted))
+        except StoreError:
+            return None
 
     async def give_back(self, decision: Decision) -> Decision:
         """Give back what a decision took, and return it with that in its count."""
@@ -161,21 +164,9 @@ class Limit:
         except (LimiterDelayException, BucketFullException) as error:
             return error.decision or refusal
 
-    def _reported(self, decision: Decision) -> Decision:
-        _log.warning("%s would be refused %d of %s", decision.name, decision.weight, decision.rate)
-        return decision
 
-
-class Verdict(NamedTuple):
-    """What the limits of a request say together.
-
-    Attributes:
-        rulings: of each limit that was asked, for the fields of the response.
-        problem: the refusal, or None if the request may pass.
-    """
-
-    rulings: list[Ruling]
-    problem: Problem | None = None
+Verdict: TypeAlias = tuple[list[Ruling], Problem | None]
+"""What the limits of a request say together: each that was asked, and the refusal, if it is one."""
 
 
 async def judge(limits: Sequence[Limit], connection: Any, hold: Hold | None = None) -> Verdict:
@@ -197,28 +188,29 @@ async def judge(limits: Sequence[Limit], connection: Any, hold: Hold | None = No
     except StoreError as error:
         _log.error("a request could not be decided, and is answered by 503: %s", error)
         await give_back(asked)
-        return Verdict([], unavailable())
+        return [], unavailable()
     except Exception:
         await give_back(asked)
         raise
-    return Verdict([Ruling(limit.policies, decision) for limit, decision in asked])
+    return [(limit.policies, decision) for limit, decision in asked], None
 
 
 async def give_back(asked: Iterable[tuple[Limit, Decision]]) -> list[Ruling]:
     """Give back what was taken, and return what is known then."""
-    return [Ruling(limit.policies, await limit.give_back(decision)) for limit, decision in asked]
+    return [(limit.policies, await limit.give_back(decision)) for limit, decision in asked]
 
 
 async def _refused(asked: list[tuple[Limit, Decision]], others: Sequence[Limit], connection: Any) -> Verdict:
     """Return the refusal, which knows what the limits that were not asked yet would have said."""
     rulings = await give_back(asked)
+    asked.clear()
     refused = rulings[-1:]
     for limit in others:
         decision = await limit.look(connection)
         if decision is not None:
-            rulings.append(Ruling(limit.policies, decision))
+            rulings.append((limit.policies, decision))
             refused += rulings[-1:] if not decision.allowed else []
-    return Verdict(rulings, exceeded(refused))
+    return rulings, exceeded(refused)
 
 
 def as_limiter(budget: Budget, *, keyed: bool) -> Limiter[Any]:
