@@ -179,8 +179,12 @@ def _state(name: str) -> bytes:
 
 
 def _seconds(decision: Decision) -> int:
-    refused = not decision.allowed and not math.isinf(decision.retry_after)
-    return math.ceil(decision.retry_after if refused else decision.reset_after)
+    """Return for how long no more than what is left can be used: of the decision's rate, where there are others."""
+    if not decision.allowed and not math.isinf(decision.retry_after):
+        return math.ceil(decision.retry_after)
+    limit, interval, burst = decision.rate.limit, decision.rate.interval, decision.rate.burst
+    longest = interval / 1000 * max(1.0, (burst or limit) / limit)
+    return math.ceil(min(decision.reset_after, longest))
 
 
 def _legacy(decisions: Iterable[Decision]) -> Fields:
