@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
@@ -114,3 +114,10 @@ async def call(app: Any, request: Any = None, receive: Any = never) -> Response:
 async def statuses(app: Any, count: int, **options: Any) -> list[int]:
     """Call an app several times, and return the statuses of its responses."""
     return [(await call(app, scope(**options))).status for _ in range(count)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something that a server does has happened; it is no event that a test could wait for."""
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.005)

@@ -1,14 +1,14 @@
-"""Limits as dependencies of FastAPI's routes."""
+"""Limits as dependencies of FastAPI's routes.
 
-from __future__ import annotations
+Annotations are objects here, not text: older releases of FastAPI do not resolve the text of an instance's `__call__`.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import FastAPI, HTTPException, Response, routing
 from fastapi.dependencies.models import Dependant
 from fastapi.requests import HTTPConnection
-from fastapi.routing import iter_route_contexts
 
 from .. import Decision
 from .asgi import RULINGS, App, Receive, Refusal, Scope, Send, respond
@@ -124,11 +124,13 @@ class _FieldWriter:
 
 def _limited(app: FastAPI) -> Iterator[tuple[str, str]]:
     """Yield the path and the method of each route that depends on a limit."""
-    for route in iter_route_contexts(app.routes):
+    flat: Any = getattr(
+        routing, "iter_route_contexts", iter
+    )  # older releases keep what is included as routes of the app
+    for route in flat(app.routes):
         dependant: Dependant | None = getattr(route, "dependant", None)
         if dependant is not None and _depends(dependant):
-            for method in route.methods or ():
-                yield str(route.path_format), method
+            yield from ((route.path_format, method) for method in getattr(route, "methods", None) or ())
 
 
 def _depends(dependant: Dependant) -> bool:
