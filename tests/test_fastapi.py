@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from starlette.middleware import Middleware
 from starlette.testclient import WebSocketDenialResponse
 
-from pyrate_limiter import Duration, Limiter, Rate, StoreError
+from pyrate_limiter import Decision, Duration, Limiter, Rate, StoreError
 from pyrate_limiter.integrations.asgi import RateLimitMiddleware, decisions
 from pyrate_limiter.integrations.fastapi import RateLimit, RateLimited, show_limits
 from pyrate_limiter.integrations.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY
@@ -147,6 +147,23 @@ def test_exempt_cost_and_shadow():
 def test_a_route_may_read_what_was_decided():
     with serving(RateLimit("5/minute"), shown=True) as client:
         assert client.get("/decisions").json() == [4]
+
+
+def test_a_route_may_depend_on_the_decision():
+    app = FastAPI()
+    limiter = Limiter(Rate(2, Duration.HOUR), keyed=True)
+    limit = RateLimit(limiter, exempt=lambda connection: "free" in connection.query_params)
+
+    @app.get("/")
+    async def cached(decision: Decision | None = Depends(limit)) -> int | None:
+        if decision is None:
+            return None
+        await limiter.refund(decision)
+        return decision.remaining
+
+    client = TestClient(app)
+    assert [client.get("/").json() for _ in range(4)] == [1, 1, 1, 1]
+    assert client.get("/?free").json() is None
 
 
 def test_a_store_that_fails_is_answered_by_503():

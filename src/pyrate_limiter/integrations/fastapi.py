@@ -69,8 +69,8 @@ class RateLimit:
     ) -> None:
         self._limit = Limit("*", limiter, key=key, cost=cost, exempt=exempt, shadow=shadow, policy_name=policy_name)
 
-    async def __call__(self, connection: HTTPConnection, response: Response) -> None:
-        """Take, or raise `RateLimited`."""
+    async def __call__(self, connection: HTTPConnection, response: Response) -> Decision | None:
+        """Take, and return the decision, which is None where nothing was counted; or raise `RateLimited`."""
         scope = connection.scope
         asked: Asked = scope.setdefault(_ASKED, [])
         written: list[Ruling] | None = scope.get(RULINGS)
@@ -85,6 +85,7 @@ class RateLimit:
             raise RateLimited(problem._replace(fields=problem.fields + more))
         asked += [(self._limit, decision) for _, decision in decided]
         response.headers.update({name.decode(): value.decode() for name, value in more})
+        return decided[0][1] if decided else None
 
 
 def show_limits(app: FastAPI) -> None:
