@@ -155,7 +155,7 @@ def test_a_route_may_depend_on_the_decision():
     limit = RateLimit(limiter, exempt=lambda connection: "free" in connection.query_params)
 
     @app.get("/")
-    async def cached(decision: Decision | None = Depends(limit)) -> int | None:
+    async def cached(decision: Decision | None = Depends(limit)) -> int | None:  # noqa: B008
         if decision is None:
             return None
         await limiter.refund(decision)
