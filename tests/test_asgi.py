@@ -383,6 +383,21 @@ class TestSeveral:
         assert await statuses(limited, 5, path="/x") == [503] * 5
         assert await statuses(limited, 3) == [200, 200, 429]
 
+    async def test_a_refusal_stands_when_nothing_can_be_given_back(self, caplog):
+        store = ScriptedStore(Rate(5, Duration.SECOND), delay=0)
+        limited = RateLimitMiddleware(App(), [Limit("*", Limiter(store, keyed=True)), Limit("/x", "1/minute")])
+        await call(limited, scope("/x"))
+
+        def fail(number: int) -> None:
+            if store.calls[-1][0].cost < 0:
+                raise StoreError("the store is down")
+
+        store.fail = fail
+        response = await call(limited, scope("/x"))
+        assert response.status == 429
+        assert response.items("ratelimit")["5/1s"]["r"] == 3
+        assert "could not be given back: the store is down" in caplog.text
+
     async def test_a_failing_function_gives_back_what_others_took(self):
         def broken(scope):
             raise ZeroDivisionError
