@@ -208,7 +208,7 @@ async def test_a_request_is_held_until_it_fits_with_its_body():
     assert [body for _, _, body in bodies] == ["hello 1", "hello 300000"]
 
 
-async def test_a_client_that_leaves_is_let_go():
+async def test_a_client_that_leaves_is_let_go(caplog):
     bucket = InMemoryBucket(Rate(1, Duration.HOUR))
     async with limited(Limiter(bucket, keyed=True), wait=7200) as server:
         await server.get()
@@ -217,3 +217,4 @@ async def test_a_client_that_leaves_is_let_go():
         leaving.cancel()
         await until(lambda: bucket.statistics().waiting == 0)
     assert server.calls == ["/"]
+    assert caplog.records == []

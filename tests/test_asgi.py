@@ -267,7 +267,8 @@ async def test_one_in_another_writes_the_fields_once():
     assert [list(response.items("ratelimit")) for response in responses] == [["outer", "inner"]] * 3
 
 
-async def test_a_factory_tells_each_of_its_tiers():
+@pytest.mark.parametrize("budget", [lambda factory: factory, Limiter], ids=["factory", "limiter"])
+async def test_a_factory_tells_each_of_its_tiers(budget):
     class Tiers(BucketFactory):
         def __init__(self):
             self.free = InMemoryBucket(Rate(1, Duration.MINUTE), clock=ManualClock())
@@ -276,7 +277,7 @@ async def test_a_factory_tells_each_of_its_tiers():
         def get(self, name, weight):
             return self.paid if name.startswith("paid") else self.free
 
-    limited = RateLimitMiddleware(App(), Tiers(), key=lambda scope: scope["path"][1:])
+    limited = RateLimitMiddleware(App(), budget(Tiers()), key=lambda scope: scope["path"][1:])
     policies = {path: (await call(limited, scope(path))).items("ratelimit-policy") for path in ("/paid-1", "/free-1")}
     assert policies == {
         "/paid-1": {"default": {"q": 100, "w": 60}},
@@ -364,7 +365,7 @@ class TestSeveral:
     @pytest.mark.parametrize("cost", [1, 2])
     async def test_a_refusal_knows_of_the_limits_behind_it(self, cost):
         first, second = keyed(cost, Duration.SECOND), keyed(cost, Duration.HOUR)
-        limits = [Limit("*", first, cost=cost), Limit("*", second, cost=cost), Limit("*", "9/h", shadow=True)]
+        limits = [Limit("*", first, cost=cost), Limit("*", second, cost=cost), Limit("*", "1/day", shadow=True)]
         limited = RateLimitMiddleware(App(), limits)
         await call(limited)
         response = await call(limited)
@@ -376,6 +377,19 @@ class TestSeveral:
         limited = RateLimitMiddleware(App(), [Limit("/x", first, cost=2), Limit("*", second, cost=2)])
         assert await statuses(limited, 5, path="/x") == [200, 429, 429, 429, 429]
         assert await statuses(limited, 2, path="/y") == [200, 429]
+
+    async def test_an_error_after_a_refusal_gives_nothing_back_twice(self):
+        def broken(scope):
+            raise ZeroDivisionError
+
+        first = keyed(9, Duration.MINUTE, algorithm=SlidingWindowLog)
+        limits = [Limit("*", first), Limit("/x", "1/hour"), Limit("/x", "1/day", key=broken)]
+        limited = RateLimitMiddleware(App(), limits)
+        await limits[1].limiter.take(ADDRESS)
+        await call(limited)
+        with pytest.raises(ZeroDivisionError):
+            await call(limited, scope("/x"))
+        assert (await first.peek(ADDRESS)).remaining == 8
 
     async def test_a_failing_store_gives_back_what_others_took(self):
         first = keyed(2, Duration.MINUTE)

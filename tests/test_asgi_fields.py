@@ -112,3 +112,17 @@ def test_no_problem_may_be_cached():
     for problem in (exceeded(refused), unavailable()):
         assert dict(problem.headers)[b"cache-control"] == b"no-store"
         assert dict(problem.headers)[b"content-length"] == b"%d" % len(problem.body)
+
+
+def test_legacy_headers_tell_of_the_limit_that_refused(monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
+    narrow, wide = Rate(2, 1000), Rate(9, 60000)
+    found = [
+        (Policies("narrow", [narrow]), Decision(True, "key", 1, 1, 0.0, 1.0, 1, 2, narrow)),
+        (Policies("wide", [wide]), Decision(False, "key", 5, 1, 7.5, 30.0, 3, 9, wide)),
+    ]
+    assert fields(found, legacy=True)[2:] == [
+        (b"x-ratelimit-limit", b"9"),
+        (b"x-ratelimit-remaining", b"3"),
+        (b"x-ratelimit-reset", b"1700000008"),
+    ]

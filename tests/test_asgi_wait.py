@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from pyrate_limiter import Duration, InMemoryBucket, Limiter, Rate, StoreError
+from pyrate_limiter import Decision, Duration, InMemoryBucket, Limiter, LimiterDelayException, Rate, StoreError
 from pyrate_limiter.integrations.asgi import READ_AHEAD, Limit, RateLimitMiddleware
 from pyrate_limiter.testing import LoopClock, ScriptedStore
 
@@ -171,3 +171,22 @@ async def test_shadow_holds_nothing():
     limited = RateLimitMiddleware(App(), limiter(), wait=100, shadow=True)
     assert [(await call(limited)).status for _ in range(2)] == [200, 200]
     assert anyio.current_time() == 0
+
+
+async def test_what_would_be_held_for_too_long_asks_the_store_once():
+    store = ScriptedStore(Rate(1, Duration.MINUTE), delay=0, clock=LoopClock())
+    limited = RateLimitMiddleware(App(), Limiter(store, keyed=True), wait=50)
+    assert [(await call(limited)).status for _ in range(2)] == [200, 429]
+    assert len(store.calls) == 2
+
+
+async def test_a_wait_in_vain_tells_the_wait_that_is_left():
+    class Unlucky(Limiter[bool]):
+        async def acquire(self, *args: Any, **options: Any) -> Decision:
+            decision = await self.take(*args)
+            raise LimiterDelayException.of(decision._replace(retry_after=77.7), 100)
+
+    bucket = InMemoryBucket(Rate(1, Duration.MINUTE), clock=LoopClock())
+    limited = RateLimitMiddleware(App(), Unlucky(bucket, keyed=True), wait=100)
+    await call(limited)
+    assert (await call(limited)).value("retry-after") == "78"

@@ -108,6 +108,7 @@ def test_what_earlier_limits_took_is_given_back_when_a_later_one_refuses(shown):
     with serving(RateLimit(first), RateLimit(second), RateLimit(third), shown=shown) as client:
         found = [client.get("/") for _ in range(6)]
     assert [response.status_code for response in found] == [200] + [429] * 5
+    assert list(items(found[0].headers["ratelimit"])) == ["4/1m", "3/1m", "1/1h"]
     assert {name: state["r"] for name, state in items(found[-1].headers["ratelimit"]).items()} == {
         "4/1m": 3,
         "3/1m": 2,

@@ -162,7 +162,7 @@ class Limit:
         try:
             return await hold(partial(self.limiter.acquire, name, weight, timeout=self._wait))
         except (LimiterDelayException, BucketFullException) as error:
-            return error.decision or refusal
+            return refusal if error.decision is None else error.decision
 
 
 Verdict: TypeAlias = tuple[list[Ruling], Problem | None]

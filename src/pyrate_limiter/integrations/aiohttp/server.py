@@ -16,6 +16,8 @@ from ..limits import Budget, Cost, Exempt, Limit, as_limits, covering, judge
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _RULINGS = web.RequestKey("pyrate_limiter", list[Ruling])
+CLOSED = 499
+"""What nginx, too, calls a request whose client closed the connection."""
 _GLANCE = 0.1
 """Seconds between two looks at whether a client is still there: aiohttp tells nobody when it goes away."""
 
@@ -73,7 +75,7 @@ class RateLimitServerMiddleware:
         try:
             rulings, problem = await judge(limits, request, until_gone)
         except ClientGone:
-            raise ConnectionResetError("the client went away") from None
+            return web.Response(status=CLOSED)  # nobody reads it, but it is what the access log says
         request[_RULINGS] = request.get(_RULINGS, []) + rulings
         try:
             response = await handler(request) if problem is None else _refusal(problem)
@@ -88,8 +90,8 @@ class RateLimitServerMiddleware:
         self._write(request, response)
 
     def _write(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Add the fields, once."""
-        rulings = request.pop(_RULINGS, [])
+        """Set the fields."""
+        rulings = request.get(_RULINGS, [])
         for name, value in fields(rulings, legacy=self._legacy) if rulings else ():
             response.headers[name.decode()] = value.decode()
 
