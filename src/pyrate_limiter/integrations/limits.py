@@ -146,7 +146,7 @@ class Limit:
         name = ""
         if self._key is not None:
             key = self._key(connection)
-            name = bounded(key if key.__class__ is str else await _settled(key))
+            name = bounded(key if isinstance(key, str) else await _settled(key))
         if not callable(self._cost):
             return name, self._cost
         return name, await _settled(self._cost(connection))
