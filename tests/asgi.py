@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import anyio
@@ -109,6 +109,15 @@ async def call(app: Any, request: Any = None, receive: Any = never) -> Response:
     response = Response()
     await app(scope() if request is None else request, receive, response.send)
     return response
+
+
+def at_once(coroutine: Coroutine[Any, Any, Response]) -> Response:
+    """Run a coroutine that has nothing to wait for, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("it waits")
 
 
 async def statuses(app: Any, count: int, **options: Any) -> list[int]:

@@ -6,14 +6,18 @@ import json
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyrate_limiter import (
+    GCRA,
     BucketFactory,
     Duration,
     FixedWindow,
     InMemoryBucket,
     Limiter,
     Rate,
+    SlidingWindowCounter,
     SlidingWindowLog,
     StoreError,
 )
@@ -21,7 +25,10 @@ from pyrate_limiter.integrations.asgi import Limit, RateLimitMiddleware, decisio
 from pyrate_limiter.integrations.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY
 from pyrate_limiter.testing import ManualClock, ScriptedStore
 
-from .asgi import ADDRESS, App, Response, call, handshake, keyed, never, scope, statuses
+from .asgi import ADDRESS, App, Response, at_once, call, handshake, keyed, never, scope, statuses
+
+algorithms = st.sampled_from([GCRA, FixedWindow, SlidingWindowCounter, SlidingWindowLog])
+steps = st.lists(st.integers(0, 3000), max_size=20)
 
 
 def failing(message: str = "the store is down") -> Limiter[bool]:
@@ -433,6 +440,25 @@ class TestSeveral:
         limited = RateLimitMiddleware(App(), [Limit("/search", shared, cost=6), Limit("/item", shared)])
         assert await statuses(limited, 1, path="/search") == [200]
         assert await statuses(limited, 5, path="/item") == [200, 200, 200, 200, 429]
+
+    @given(st.lists(st.tuples(algorithms, st.integers(1, 4), st.integers(1, 5000)), min_size=1, max_size=3), steps)
+    def test_whoever_comes_back_at_retry_after_is_admitted_by_all(self, rates, steps):
+        clock = ManualClock()
+        limits = [
+            Limit("*", keyed(limit, interval, clock, algorithm), policy_name=str(number))
+            for number, (algorithm, limit, interval) in enumerate(rates)
+        ]
+        limited = RateLimitMiddleware(App(), limits)
+        for step in steps:
+            clock.advance(step / 1000)
+            response = at_once(call(limited))
+            if response.status == 429:
+                clock.advance(int(response.value("retry-after")))
+                assert at_once(call(limited)).status == 200
+
+    def test_no_limits_are_refused(self):
+        with pytest.raises(ValueError, match="rates is empty"):
+            RateLimitMiddleware(App(), [])
 
     def test_two_limiters_of_one_name_are_refused(self):
         with pytest.raises(ValueError, match="two limits are called '5/1s'"):

@@ -174,3 +174,6 @@ class Mailbox:
             self._size += len(message.get("body", b""))
             gone = message["type"] in _ENDS
         return gone
+
+
+__all__ = ["Limit", "RateLimitMiddleware", "decisions"]

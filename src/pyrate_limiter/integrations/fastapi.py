@@ -75,7 +75,11 @@ class RateLimit:
         asked: Asked = scope.setdefault(_ASKED, [])
         written: list[Ruling] | None = scope.get(RULINGS)
         rulings: list[Ruling] = scope.setdefault(_ALONE, []) if written is None else written
-        decided, problem = await judge([self._limit], connection)
+        try:
+            decided, problem = await judge([self._limit], connection)
+        except Exception:
+            await give_back(asked)
+            raise
         if problem is not None:
             rulings[len(rulings) - len(asked) :] = await give_back(asked)
         rulings += decided
@@ -157,3 +161,6 @@ def _documented() -> dict[str, Any]:
         },
         "content": {MEDIA_TYPE: {"schema": {"type": "object", "title": "Problem", "properties": members}}},
     }
+
+
+__all__ = ["RateLimit", "RateLimited", "show_limits"]

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from .. import Decision, Rate
@@ -128,13 +129,15 @@ def exceeded(refused: Sequence[Ruling]) -> Problem:
     it weighs more than ever fits, the answer names no time.
     """
     wait = max(decision.retry_after for _, decision in refused)
-    violated = [policies.name(decision.rate) for policies, decision in refused]
-    after: Fields = []
-    detail = "It weighs more than the quota ever admits at once."
-    if not math.isinf(wait):
-        seconds = max(1, math.ceil(wait))
-        detail = f"Try again in {seconds} s."
-        after.append((b"retry-after", b"%d" % seconds))
+    seconds = 0 if math.isinf(wait) else max(1, math.ceil(wait))
+    return _exceeded(seconds, tuple(policies.name(decision.rate) for policies, decision in refused))
+
+
+@lru_cache(maxsize=1024)  # those who come too often are told the same again and again
+def _exceeded(seconds: int, violated: tuple[str, ...]) -> Problem:
+    """Return the refusal for so many seconds, 0 for ever."""
+    detail = f"Try again in {seconds} s." if seconds else "It weighs more than the quota ever admits at once."
+    after: Fields = [(b"retry-after", b"%d" % seconds)] if seconds else []
     members = {"type": QUOTA_EXCEEDED, "title": _EXCEEDED, "detail": detail, "violated-policies": violated}
     return _problem(TOO_MANY, after, members)
 

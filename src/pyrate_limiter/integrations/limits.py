@@ -237,7 +237,7 @@ def as_limits(limiter: Budget | Sequence[Limit], **options: Any) -> list[Limit]:
     Raises:
         ValueError: options were given beside limits, or limits of different limiters have the same name.
     """
-    if not isinstance(limiter, Sequence) or isinstance(limiter, str) or not isinstance(limiter[0], Limit):
+    if isinstance(limiter, str) or not isinstance(limiter, Sequence) or not any(isinstance(x, Limit) for x in limiter):
         return [Limit("*", cast("Budget", limiter), **options)]
     given = [name for name, value in options.items() if value != DEFAULTS[name]]
     if given:
