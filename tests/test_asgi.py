@@ -310,6 +310,11 @@ class TestHandshakes:
         assert response.status == 429
         assert response.value("retry-after") == "60"
 
+    async def test_a_handshake_is_a_get(self):
+        limited = RateLimitMiddleware(App(), [Limit("/", "1/minute", methods=["GET"])])
+        first, second = [await call(limited, handshake()) for _ in range(2)]
+        assert (first.messages[0]["type"], second.status) == ("websocket.accept", 429)
+
     @pytest.mark.parametrize("extensions", [{}, None])
     async def test_what_does_not_fit_is_closed_where_the_server_cannot_answer(self, extensions):
         limited = RateLimitMiddleware(App(), "1/minute")
