@@ -10,7 +10,8 @@ from .. import Decision
 from .fields import Problem, Ruling, fields
 from .holding import ClientGone, hold
 from .keys import Key, client_address
-from .limits import Budget, Cost, Exempt, Limit, as_limits, covering, judge
+from .limits import Budget, Cost, Exempt, Limit, as_limits, covering
+from .verdicts import judge
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

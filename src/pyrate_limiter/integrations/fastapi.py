@@ -14,7 +14,8 @@ from .. import Decision
 from .asgi import RULINGS, App, Receive, Refusal, Scope, Send, respond
 from .fields import MEDIA_TYPE, NAMES, TOO_MANY, Problem, Ruling, fields
 from .keys import Key, client_address
-from .limits import Budget, Cost, Exempt, Limit, give_back, judge
+from .limits import Budget, Cost, Exempt, Limit
+from .verdicts import give_back, judge
 
 Asked: TypeAlias = list[tuple[Limit, Decision]]
 

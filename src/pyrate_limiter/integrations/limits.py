@@ -1,11 +1,11 @@
-"""Limits of a server: which requests each is for, whom it counts, and what several say to one request together."""
+"""Limits of a server: which requests each is for, whom it counts, and what it takes."""
 
 from __future__ import annotations
 
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from inspect import isawaitable
 from typing import Any, TypeAlias, TypeVar, cast
@@ -21,7 +21,7 @@ from .. import (
     StoreError,
     WeightTooLarge,
 )
-from .fields import Policies, Problem, Ruling, exceeded, unavailable
+from .fields import Policies
 from .keys import Key, bounded, client_address
 
 T = TypeVar("T")
@@ -163,54 +163,6 @@ class Limit:
             return await hold(partial(self.limiter.acquire, name, weight, timeout=self._wait))
         except (LimiterDelayException, BucketFullException) as error:
             return refusal if error.decision is None else error.decision
-
-
-Verdict: TypeAlias = tuple[list[Ruling], Problem | None]
-"""What the limits of a request say together: each that was asked, and the refusal, if it is one."""
-
-
-async def judge(limits: Sequence[Limit], connection: Any, hold: Hold | None = None) -> Verdict:
-    """Take from all limits of a request, or from none.
-
-    Raises:
-        ClientGone: by `hold`.
-        Exception: what a function of the user's raised.
-    """
-    asked: list[tuple[Limit, Decision]] = []
-    try:
-        for number, limit in enumerate(limits, 1):
-            decision = await limit.ask(connection, hold)
-            if decision is None:
-                continue
-            asked.append((limit, decision))
-            if not decision.allowed and not limit.shadow:
-                return await _refused(asked, limits[number:], connection)
-    except StoreError as error:
-        _log.error("a request could not be decided, and is answered by 503: %s", error)
-        await give_back(asked)
-        return [], unavailable()
-    except Exception:
-        await give_back(asked)
-        raise
-    return [(limit.policies, decision) for limit, decision in asked], None
-
-
-async def give_back(asked: Iterable[tuple[Limit, Decision]]) -> list[Ruling]:
-    """Give back what was taken, and return what is known then."""
-    return [(limit.policies, await limit.give_back(decision)) for limit, decision in asked]
-
-
-async def _refused(asked: list[tuple[Limit, Decision]], others: Sequence[Limit], connection: Any) -> Verdict:
-    """Return the refusal, which knows what the limits that were not asked yet would have said."""
-    rulings = await give_back(asked)
-    asked.clear()
-    refused = rulings[-1:]
-    for limit in others:
-        decision = await limit.look(connection)
-        if decision is not None:
-            rulings.append((limit.policies, decision))
-            refused += rulings[-1:] if not decision.allowed else []
-    return rulings, exceeded(refused)
 
 
 def as_limiter(budget: Budget, *, keyed: bool) -> Limiter[Any]:

@@ -11,7 +11,8 @@ from aiohttp import web
 from ..fields import Problem, Ruling, fields
 from ..holding import ClientGone, hold
 from ..keys import Key, client_address
-from ..limits import Budget, Cost, Exempt, Limit, as_limits, covering, judge
+from ..limits import Budget, Cost, Exempt, Limit, as_limits, covering
+from ..verdicts import judge
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
