@@ -296,6 +296,16 @@ class Limiter(Generic[Result_co]):
         """Forget what is counted for the name; if the limiter is not keyed, for all names."""
         await (await self._route(name, 1)).reset(key=self._key(name))
 
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The rates of the bucket; none where a factory chooses a bucket for each call."""
+        return self._bucket.rates if self._bucket is not None else ()
+
+    @property
+    def keyed(self) -> bool:
+        """Whether each name has a budget of its own."""
+        return self._keyed
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Admit everything and count nothing inside the `with` block: for tests of what is limited."""
