@@ -5,7 +5,9 @@ import os
 import pickle
 import random
 import sqlite3
+import sys
 import tempfile
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -23,7 +25,9 @@ from pyrate_limiter.algorithms import (
     decide,
 )
 from pyrate_limiter.buckets import SQLiteBucket
+from pyrate_limiter.buckets.sqlite import boottime
 from pyrate_limiter.buckets.sqlite.connection import Database
+from pyrate_limiter.clocks import wall
 from pyrate_limiter.decisions import FOREVER, RESET, Ask
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
@@ -149,6 +153,48 @@ def test_processes_of_one_boot_share_a_clock_that_begins_at_the_wall_clock(path)
         with opened(SQLiteBucket(FIVE, path)) as second:
             assert 1e9 <= ask(second, Ask("a", 0))[0].at - earlier < 1.1e9
             assert 0 < ask(first, Ask("a", 0))[0].at - earlier < 1e8
+
+
+def test_another_boot_goes_on_by_the_wall_clock(path, monkeypatch):
+    with opened(SQLiteBucket(FIVE, path)) as first:
+        earlier = ask(first, Ask("a", 1))[0].at
+    monkeypatch.setattr(boottime, "boot", lambda: "another")
+    monkeypatch.setattr(boottime, "since_boot", lambda: 5)
+    with opened(SQLiteBucket(FIVE, path)) as second:
+        answer = ask(second, Ask("a", 1))[0]
+    assert 0 < answer.at - earlier < 10e6
+    assert answer.remaining == 3
+
+
+def test_a_time_namespace_counts_as_another_boot(monkeypatch, tmp_path):
+    os.symlink("time:[1]", tmp_path / "1")
+    os.symlink("time:[2]", tmp_path / "2")
+    (tmp_path / "boot").write_text("b00t\n")
+    monkeypatch.setattr(boottime, "_BOOT", tmp_path / "boot")
+    names = []
+    for namespace in ("1", "2", "none"):
+        monkeypatch.setattr(boottime, "_NAMESPACE", tmp_path / namespace)
+        names.append(boottime.boot())
+    assert names == ["b00t time:[1]", "b00t time:[2]", "b00t"]
+
+
+def test_without_a_clock_since_boot_it_is_the_wall_clock(path, monkeypatch):
+    monkeypatch.setattr(boottime, "_BOOT", path)
+    with opened(SQLiteBucket(FIVE, path.with_name("other.db"))) as database:
+        before = wall()
+        assert before <= ask(database, Ask("a", 1))[0].at <= wall()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lock is held by flock")
+def test_a_turn_that_does_not_come_is_done_without(path):
+    import fcntl
+
+    with opened(SQLiteBucket(FIVE, path, use_file_lock=True)) as database, open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(5):
+            began = time.monotonic()
+            assert ask(database, Ask("a", 1))[0].wait == 0
+            assert 0.04 < time.monotonic() - began < 1
 
 
 # Rows.

@@ -64,8 +64,7 @@ class SQLiteBucket(AbstractBucket):
         self.share = max(1, min(rate.limit for rate in self.rates) // 64)
         self.table = valid_table(table)
         self._place = as_place(path)
-        signature = f"{algorithm.__name__} {self.rates}"
-        rows = Rows(table, self.rule, signature)
+        rows = Rows(table, self.rule, signature(algorithm, self.rates))
         self._plan = Plan(self._place, Schema(table), rows, self.rule, use_file_lock, clock)
         self._drivers: dict[Any, Driver] = {}
         self._let_go = weakref.finalize(self, _let_go, self._drivers, self._place)
@@ -128,6 +127,11 @@ def _let_go(drivers: dict[Any, Driver], place: Place) -> None:
     """Leave behind what a bucket had that is closed, or that nobody has any more."""
     keeper.drop(drivers.values())
     place.remove()
+
+
+def signature(algorithm: type[Algorithm], rates: Sequence[Rate]) -> str:
+    """Return what tells the states of these rates from others, in this process and in later ones."""
+    return " ".join([algorithm.__name__, *(f"{rate.limit}/{rate.interval}/{rate.burst}" for rate in rates)])
 
 
 def valid_table(name: str) -> str:
