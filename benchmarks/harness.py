@@ -164,7 +164,7 @@ async def once(body: Callable[[], Awaitable[None]]) -> tuple[float, float]:
 
 def elsewhere(python: str | Path, script: str, *arguments: str) -> dict[str, Any]:
     """Run a script in another environment, for peers whose names clash with ours; it prints one line of JSON."""
-    command = [str(python), "-c", script, *arguments]
+    command = [str(python), "-I", "-c", script, *arguments]  # isolated: our own names must not be found there
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

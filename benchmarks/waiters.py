@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 from harness import Report, elsewhere, main, once
@@ -12,6 +13,10 @@ from pyrate_limiter import GCRA, Algorithm, Decision, Duration, InMemoryBucket, 
 
 WAITERS = 10_000
 LIMIT = 5000
+TIMES = 5
+"""Whole runs, of which the best counts: a machine with other work to do is late for reasons of its own."""
+ALGORITHMS: dict[str, tuple[type[Algorithm], int]] = {"log": (SlidingWindowLog, LIMIT), "GCRA": (GCRA, 2 * LIMIT - 1)}
+"""The algorithms, and the most units that they let into a second."""
 PEER = Path(os.environ.get("PYRATE_PEER", ".peers/pyrate-limiter-3.9")) / "bin" / "python"
 """The interpreter of an environment with pyrate-limiter 3.9, whose name ours has too."""
 THEIRS = """
@@ -30,18 +35,32 @@ print(json.dumps({"passed": passed, "cpu": cpu}))
 """
 
 
-async def waited(algorithm: type[Algorithm]) -> tuple[list[Decision], float, float]:
-    """Return the decisions in the order in which they came, the seconds that passed, and those of CPU."""
+async def waited(algorithm: type[Algorithm]) -> tuple[list[Decision], list[int], float]:
+    """Return the decisions in the order in which they came, the moments of arrival, and the seconds of CPU."""
     limiter = Limiter(InMemoryBucket(Rate(LIMIT, Duration.SECOND), algorithm=algorithm), buffer_ms=0)
     decisions: list[Decision] = []
+    arrivals: list[int] = []
 
     async def wait(number: int) -> None:
+        arrivals.append(time.monotonic_ns() // 1000)
         decisions.append(await limiter.acquire(str(number)))
 
     async def everybody() -> None:
         await asyncio.gather(*(wait(number) for number in range(WAITERS)))
 
-    return decisions, *await once(everybody)
+    _, cpu = await once(everybody)
+    return decisions, arrivals, cpu
+
+
+def lateness(decisions: list[Decision], arrivals: list[int]) -> float:
+    """Return the time from the first to the last, as a multiple of what one line with a perfect timer takes.
+
+    There each is served as soon as it has come and is allowed: by the log when the unit that came a limit before it
+    has left, by the GCRA when its own time has come.
+    """
+    by_limit = arrivals[LIMIT - 1] + Duration.SECOND * 1000
+    ideal = max(arrivals[-1], by_limit) - arrivals[0]
+    return (decisions[-1].at - decisions[0].at) / ideal
 
 
 def peak(stamps: list[int]) -> int:
@@ -55,17 +74,21 @@ def peak(stamps: list[int]) -> int:
 
 
 async def benchmark(report: Report) -> None:
-    theirs = elsewhere(PEER, THEIRS, str(WAITERS), str(LIMIT))
-    their_cpu = report.note("pyrate-limiter 3.9: CPU per waiter", theirs["cpu"] / WAITERS * 1e6, "µs")
-    report.note("pyrate-limiter 3.9: time", theirs["passed"], "s")
-    for label, algorithm, least, most in (("log", SlidingWindowLog, 1.0, LIMIT), ("GCRA", GCRA, 1.0, 2 * LIMIT - 1)):
-        decisions, passed, cpu = min([await waited(algorithm) for _ in range(3)], key=lambda result: result[2])
-        stamps = [decision.at for decision in decisions]
-        report.note(f"{label}: time", passed, "s")
-        report.at_most(f"{label}: first to last / ideal", (stamps[-1] - stamps[0]) / 1e6 / least, 1.03)
-        report.at_most(f"{label}: out of order", float(decisions != sorted(decisions, key=lambda d: int(d.name))), 0)
-        report.at_most(f"{label}: most units in a second, by stamps", peak(sorted(stamps)), most)
-        report.at_most(f"{label}: CPU per waiter", cpu / WAITERS * 1e6, their_cpu, "µs")
+    theirs, ours = [], {label: [] for label in ALGORITHMS}
+    for _ in range(TIMES):
+        theirs.append(elsewhere(PEER, THEIRS, str(WAITERS), str(LIMIT))["cpu"] / WAITERS * 1e6)
+        for label, (algorithm, _) in ALGORITHMS.items():
+            ours[label].append(await waited(algorithm))
+    report.note("pyrate-limiter 3.9: CPU per waiter", min(theirs), "µs")
+    for label, (_, most) in ALGORITHMS.items():
+        runs = ours[label]
+        late = min(lateness(decisions, arrivals) for decisions, arrivals, _ in runs)
+        disorder = sum(decisions != sorted(decisions, key=lambda one: int(one.name)) for decisions, _, _ in runs)
+        crowd = max(peak([decision.at for decision in decisions]) for decisions, _, _ in runs)
+        report.at_most(f"{label}: first to last / ideal", late, 1.03)
+        report.at_most(f"{label}: runs that were out of order", disorder, 0)
+        report.at_most(f"{label}: most units in a second, by stamps", crowd, most)
+        report.at_most(f"{label}: CPU per waiter", min(cpu for _, _, cpu in runs) / WAITERS * 1e6, min(theirs), "µs")
 
 
 if __name__ == "__main__":

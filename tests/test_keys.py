@@ -21,12 +21,12 @@ def test_idle_keys_are_gone_after_as_many_calls_as_there_were_keys(algorithm: ty
     clock = ManualClock()
     bucket = InMemoryBucket(Rate(10, 1000), algorithm=algorithm, clock=clock)
     for i in range(1000):
-        bucket._take(f"key{i}", 1)
+        bucket._take(f"key{i}", 1, True)
         clock.now += 500
     assert bucket.statistics().keys > 150
     clock.now += 3 * SECOND
     for _ in range(1000):
-        bucket._take("another", 1)
+        bucket._take("another", 1, True)
     assert bucket.statistics().keys == 1
 
 
@@ -35,12 +35,12 @@ def test_no_key_goes_while_its_state_says_something(algorithm: type) -> None:
     clock = ManualClock()
     bucket = InMemoryBucket(Rate(2, 10_000), algorithm=algorithm, clock=clock)
     for i in range(100):
-        assert not bucket._take(f"key{i}", 2)
+        assert not bucket._take(f"key{i}", 2, True)
     for _ in range(1000):  # passes go round and round
         clock.now += 4_000
-        bucket._take("another", 1)
+        bucket._take("another", 1, True)
         clock.now += 1
-    assert all(bucket._take(f"key{i}", 2) for i in range(100))
+    assert all(bucket._take(f"key{i}", 2, True) for i in range(100))
 
 
 def test_a_full_table_is_no_way_around_the_limit() -> None:
@@ -49,7 +49,7 @@ def test_a_full_table_is_no_way_around_the_limit() -> None:
     chance, admitted = random.Random(1), {}
     for round_ in range(3):
         for i in chance.sample(range(5000), 5000):
-            if not bucket._take(f"key{i}", 1):
+            if not bucket._take(f"key{i}", 1, True):
                 assert f"key{i}" not in admitted, round_
                 admitted[f"key{i}"] = True
     assert bucket.statistics().keys <= 50 + OVERFLOW
@@ -59,44 +59,44 @@ def test_a_full_table_is_no_way_around_the_limit() -> None:
 def test_a_name_of_the_overflow_gets_no_second_budget_when_room_comes() -> None:
     clock = ManualClock()
     bucket = InMemoryBucket(Rate(1, 60_000), max_keys=1, clock=clock)
-    bucket._take("first", 1)
+    bucket._take("first", 1, True)
     clock.now += 30 * SECOND
-    assert not bucket._take("late", 1)  # in the overflow
+    assert not bucket._take("late", 1, True)  # in the overflow
     clock.now += 31 * SECOND
     for _ in range(10):
-        bucket._take("late", 1)  # the first one is idle and goes, so there is room
-    assert bucket._take("late", 1) > 0
+        bucket._take("late", 1, True)  # the first one is idle and goes, so there is room
+    assert bucket._take("late", 1, True) > 0
     clock.now += 30 * SECOND
-    assert not bucket._take("late", 1)
+    assert not bucket._take("late", 1, True)
 
 
 def test_names_in_the_table_keep_their_budgets_when_it_is_full() -> None:
     bucket = InMemoryBucket(Rate(2, 60_000), max_keys=10, clock=ManualClock())
     for i in range(10):
-        bucket._take(f"key{i}", 1)
+        bucket._take(f"key{i}", 1, True)
     for i in range(5000):
-        bucket._take(f"stranger{i}", 1)
-    assert all(not bucket._take(f"key{i}", 1) for i in range(10))
+        bucket._take(f"stranger{i}", 1, True)
+    assert all(not bucket._take(f"key{i}", 1, True) for i in range(10))
 
 
 def test_a_hot_key_is_not_swept_at_every_call() -> None:
     clock = ManualClock()
     bucket = InMemoryBucket(Rate(10**9, 1000), algorithm=GCRA, clock=clock)
-    bucket._take("", 1)
+    bucket._take("", 1, True)
     states = bucket._keys.young
     for _ in range(100):
         clock.now += 1
-        bucket._take("", 1)
+        bucket._take("", 1, True)
     assert bucket._keys.young is states
 
 
 def test_a_clock_that_goes_back_and_forth_decides_as_the_rule_says() -> None:
     clock = ManualClock()
     bucket = InMemoryBucket(Rate(3, 10_000), clock=clock)
-    assert [bool(bucket._take("a", 1)) for _ in range(4)] == [False, False, False, True]
+    assert [bool(bucket._take("a", 1, True)) for _ in range(4)] == [False, False, False, True]
     clock.now -= 3600 * SECOND
-    assert bucket._take("a", 1) == 10 * SECOND  # locked for one interval, not for an hour
+    assert bucket._take("a", 1, True) == 10 * SECOND  # locked for one interval, not for an hour
     clock.now += 10 * SECOND
-    assert not bucket._take("a", 3)
+    assert not bucket._take("a", 3, True)
     clock.now += 3600 * SECOND
-    assert not bucket._take("a", 3)
+    assert not bucket._take("a", 3, True)
