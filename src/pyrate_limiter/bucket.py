@@ -52,12 +52,15 @@ class AbstractBucket(ABC):
         rule: the algorithm bound to the rates.
         capacity: the heaviest request that can ever fit.
         batch: the most asks in one call.
+        least: so many waiters for a key are asked for at once even if fewer were granted the last time; beyond, it is
+            twice as many as were: whoever is asked for in vain costs something too.
         share: the most units for one key in one call while that key is refused; stores that processes share set it
             low, or whoever comes first would take all.
     """
 
     instant: ClassVar[bool] = False
     batch: int = 100
+    least: int = 100
 
     def __init__(self, rates: Rate | Sequence[Rate], *, algorithm: type[Algorithm] = SlidingWindowLog) -> None:
         self.rates = as_rates(rates)
@@ -273,6 +276,7 @@ class InstantBucket(AbstractBucket):
 
     instant = True
     batch = 1_000_000
+    least = 4
 
     @abstractmethod
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
