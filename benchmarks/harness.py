@@ -163,9 +163,13 @@ async def once(body: Callable[[], Awaitable[None]]) -> tuple[float, float]:
 
 
 def elsewhere(python: str | Path, script: str, *arguments: str) -> dict[str, Any]:
-    """Run a script in another environment, for peers whose names clash with ours; it prints one line of JSON."""
-    command = [str(python), "-c", script, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    """Run a script in a fresh process, perhaps of another environment, where peers live whose names clash with ours.
+
+    It prints a line of JSON, which is returned.
+    """
+    isolated = [] if str(python) == sys.executable else ["-I"]  # nothing of ours is to be found there
+    command = [str(python), *isolated, "-c", script, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -54,7 +54,7 @@ def _token_bucket() -> token_bucket.Limiter:
 def ours(label: str) -> dict[str, Body]:
     cases = {}
     open_ = Limiter(InMemoryBucket(Rate(PLENTY, Duration.SECOND), algorithm=ALGORITHMS[label]))
-    full = Limiter(InMemoryBucket(Rate(5, Duration.HOUR), algorithm=ALGORITHMS[label]))
+    full = Limiter(InMemoryBucket(Rate(5, Duration.MINUTE), algorithm=ALGORITHMS[label]))
     for _ in range(5):
         full.try_acquire()
     for call, statement in CALLS.items():

@@ -86,17 +86,17 @@ class ClosesForTheImpatient(InMemoryBucket):
 class FloorLog(SlidingWindowLog):
     """Says a microsecond too little."""
 
-    def probe(self, state: State, now: int, cost: int) -> int:
-        wait = super().probe(state, now, cost)
-        return wait - 1 if wait > 1 else wait
+    def admit(self, state: State, now: int, cost: int) -> tuple[int, State]:
+        wait, state = super().admit(state, now, cost)
+        return (wait - 1 if wait > 1 else wait), state
 
 
 class FloorGCRA(GCRA):
     """Rounds a wait down."""
 
-    def probe(self, state: int, now: int, cost: int) -> int:
-        wait = super().probe(state, now, cost)
-        return wait - 1 if wait > 1 else wait
+    def admit(self, state: int, now: int, cost: int) -> tuple[int, int]:
+        wait, state = super().admit(state, now, cost)
+        return (wait - 1 if wait > 1 else wait), state
 
 
 class OneBudgetForAll(InMemoryBucket):

@@ -52,12 +52,15 @@ class AbstractBucket(ABC):
         rule: the algorithm bound to the rates.
         capacity: the heaviest request that can ever fit.
         batch: the most asks in one call.
+        least: so many waiters for a key are asked for at once even if fewer were granted the last time; beyond, it is
+            twice as many as were: whoever is asked for in vain costs something too.
         share: the most units for one key in one call while that key is refused; stores that processes share set it
             low, or whoever comes first would take all.
     """
 
     instant: ClassVar[bool] = False
     batch: int = 100
+    least: int = 100
 
     def __init__(self, rates: Rate | Sequence[Rate], *, algorithm: type[Algorithm] = SlidingWindowLog) -> None:
         self.rates = as_rates(rates)
@@ -180,21 +183,16 @@ class AbstractBucket(ABC):
         self._owed = deque()
 
     async def _request(self, key: str, name: str, weight: int, patience: Patience) -> Decision:
-        """Take, and return the decision whatever it is."""
+        """Take, waiting as `patience` says, and return the decision whatever it is."""
         if not valid_weight(weight):
             answer = await self._run(Ask(valid_key(key), 0))
             return self._decision(name, 0, answer._replace(wait=0))
         if weight > self.capacity:
             raise WeightTooLarge.over(self.capacity, name, weight, self._narrowest())
-        answer, waited = await self._ask(valid_key(key), weight, patience)
-        return self._decision(name, weight, answer, waited)
-
-    async def _ask(self, key: str, cost: int, patience: Patience) -> tuple[Answer, float]:
-        """Take `cost` units (above zero, at most the capacity); wait as `patience` says."""
-        first = self._at_once(key, cost)
+        first = self._at_once(valid_key(key), weight)
         if first is not None and (not first.wait or first.wait > patience.limit):
-            return first, 0.0
-        return await self._room().ask(key, cost, patience, first)
+            return self._decision(name, weight, first)
+        return self._decision(name, weight, *await self._room().ask(key, weight, patience, first))
 
     def _at_once(self, key: str, cost: int) -> Answer | None:
         """Return the answer if it can be had in place, or None."""
@@ -273,6 +271,7 @@ class InstantBucket(AbstractBucket):
 
     instant = True
     batch = 1_000_000
+    least = 4
 
     @abstractmethod
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:

@@ -9,6 +9,8 @@ from ..clocks import SECOND, warn_set_back
 from ..decisions import BEHIND, RESET, Answer, Ask
 from .rule import Rule, State
 
+_tuple = tuple.__new__
+
 
 class States(Protocol):
     """The states of the keys of one batch, opened for writing; a key that was never seen has none."""
@@ -65,13 +67,14 @@ def in_order(rule: Rule, states: States, key: str, state: State, now: int) -> tu
 def _step(rule: Rule, states: States, ask: Ask, state: State, now: int) -> Answer:
     wait = 0
     if ask.cost > 0:
-        wait = rule.probe(state, now, ask.cost)
+        wait, state = rule.admit(state, now, ask.cost)
         if not wait:
-            states[ask.key] = state = rule.commit(state, now, ask.cost)
+            states[ask.key] = state
     elif ask.cost == 0:
         wait = rule.probe(state, now, 1)
     elif ask.cost == RESET:
         states[ask.key] = state
     else:
         states[ask.key] = state = rule.give_back(state, now, -ask.cost, ask.at)
-    return Answer(wait, now, *rule.view(state, now, (ask.cost or 1) if wait else 0))
+    remaining, reset, index = rule.view(state, now, (ask.cost or 1) if wait else 0)
+    return _tuple(Answer, (wait, now, remaining, reset, index, False))

@@ -72,7 +72,10 @@ class Rule(ABC):
         """Count `cost` (for which `probe` said 0) at `now`, perhaps in place, and return the state."""
 
     def admit(self, state: State, now: int, cost: int) -> tuple[int, State]:
-        """Count `cost` at `now` if it fits, as `commit` does; return what `probe` says, and the state."""
+        """Count `cost` at `now` if it fits; return what `probe` says, and the state.
+
+        Every admission goes through here. An algorithm may do it in one step, and `commit` (or `probe`) by it.
+        """
         wait = self.probe(state, now, cost)
         return wait, state if wait else self.commit(state, now, cost)
 

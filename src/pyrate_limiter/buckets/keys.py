@@ -46,18 +46,21 @@ class Keys:
         """Return the state that counts for a key, or None."""
         state = self.young.get(key)
         if state is None and key in self._old:
-            state = self.young[key] = self._old.pop(key)
-        return self._overflow.get(self._slot(key)) if state is None else state
+            # In the one before it leaves the other: an interrupt in between must not lose it.
+            state = self.young[key] = self._old[key]
+            del self._old[key]
+        return self._overflow.get(self._slot(key)) if state is None and self._overflow else state
 
     def __setitem__(self, key: str, state: State) -> None:
-        slot = self._slot(key)
-        if key not in self.young and (slot in self._overflow or self._full()):
-            self._overflow[slot] = state
+        if key not in self.young and self._crowded(key):
+            self._overflow[self._slot(key)] = state
             return
         self.young[key] = state
-        self._idle_from = min(self._idle_from, self._rule.idle_at(state) + _GRACE)
-        if not self._old:
-            self.sweep_at = self._idle_from
+        gone_at = self._rule.idle_at(state) + _GRACE
+        if gone_at < self._idle_from:
+            self._idle_from = gone_at
+            if not self._old:
+                self.sweep_at = gone_at
 
     def sweep(self) -> None:
         """Look at two keys, and let go of those that are idle."""
@@ -67,12 +70,19 @@ class Keys:
         for _ in range(_LOOKS):
             if not self._old:
                 break
-            key, state = self._old.popitem()
+            key, state = next(reversed(self._old.items()))
             gone_at = self._rule.idle_at(state) + _GRACE
-            if gone_at > self.now:
+            if gone_at > self.now and key not in self.young:
                 self.young[key] = state
                 self._idle_from = min(self._idle_from, gone_at)
+            self._old.popitem()
         self.sweep_at = 0 if self._old else self._idle_from
+
+    def _crowded(self, key: str) -> bool:
+        """Return whether a new key has to share a state of the overflow."""
+        if self._overflow and self._slot(key) in self._overflow:
+            return True
+        return len(self.young) + len(self._old) >= self._limit
 
     def _slot(self, key: str) -> int:
         """Return the overflow's place for a key; a state there that is idle is let go."""
@@ -81,6 +91,3 @@ class Keys:
         if state is not None and self._rule.idle_at(state) <= self.now:
             del self._overflow[slot]
         return slot
-
-    def _full(self) -> bool:
-        return len(self.young) + len(self._old) >= self._limit

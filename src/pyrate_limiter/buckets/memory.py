@@ -7,7 +7,8 @@ from functools import partial
 from threading import Lock
 from time import monotonic_ns
 
-from ..algorithms import Algorithm, SlidingWindowLog, decide
+from ..algorithms import Algorithm, SlidingWindowLog, State, decide
+from ..algorithms.decide import in_order
 from ..bucket import BucketStatistics, InstantBucket, valid_key
 from ..clocks import Clock
 from ..decisions import BUSY, UNNAMED, Answer, Ask, Decision
@@ -59,7 +60,7 @@ class InMemoryBucket(InstantBucket):
             keys = self._keys
             young = keys.young
             if now >= keys.sweep_at or key not in young:
-                return self._the_long_way(key, weight, now).wait
+                return self._admit(key, weight, now)[0]
             wait, young[key] = self.rule.admit(young[key], now, weight)
             return wait
 
@@ -71,12 +72,12 @@ class InMemoryBucket(InstantBucket):
             tick = self._tick
             now = tick() // self._ticks
             keys = self._keys
-            young = keys.young
+            young, rule = keys.young, self.rule
             if now >= keys.sweep_at or key not in young:
-                return self._decision(name, weight, self._the_long_way(key, weight, now))
-            rule = self.rule
-            wait, state = rule.admit(young[key], now, weight)
-            young[key] = state
+                wait, state, now = self._admit(key, weight, now)
+            else:
+                wait, state = rule.admit(young[key], now, weight)
+                young[key] = state
             remaining, reset, index = rule.view(state, now, wait and weight)
         rate = self.rates[index]
         retry = wait / 1e6 if wait else 0.0
@@ -89,10 +90,26 @@ class InMemoryBucket(InstantBucket):
         with self._lock:
             return self._decide_all(asks, self._tick() // self._ticks)
 
-    def _the_long_way(self, key: str, cost: int, now: int) -> Answer:
-        """Decide for a key that is new, after a clock went back, when idle keys are to be looked for, or not at all."""
+    def _admit(self, key: str, cost: int, now: int) -> tuple[int, State, int]:
+        """Take where more is to be seen to: a new key, idle ones, a clock that went back, or a bucket that is closed.
+
+        Returns:
+            The wait, the state, and the moment by which it was decided.
+        """
         self._require_open()
-        return self._decide_all((Ask(valid_key(key), cost),), now)[0]
+        keys, rule = self._keys, self.rule
+        keys.now = now
+        if now >= keys.sweep_at:
+            keys.sweep()
+        state = keys.get(valid_key(key))
+        if state is None:
+            state = rule.fresh()
+        else:
+            state, now = in_order(rule, keys, key, state, now)
+        wait, state = rule.admit(state, now, cost)
+        if not wait:
+            keys[key] = state
+        return wait, state, now
 
     def _decide_all(self, asks: Sequence[Ask], now: int) -> list[Answer]:
         if self.closed:
@@ -106,7 +123,7 @@ class InMemoryBucket(InstantBucket):
         """Read a clock that may go back; while it is behind, every call goes the long way, where that is seen to."""
         now = clock()
         if now < self._latest:
-            self._keys.sweep_at = 0
+            self._keys.sweep_at = now
         self._latest = max(self._latest, now)
         return now
 

@@ -362,7 +362,9 @@ class Limiter(Generic[Result_co]):
     # The long way.
 
     async def _request(self, name: str, weight: int, patience: Patience) -> Decision:
-        bucket = await self._route(name, weight)
+        bucket = self._bucket
+        if bucket is None or self._closed:
+            bucket = await self._route(name, weight)
         if self._disabled:
             rate = bucket.rates[0]
             return Decision(True, name, valid_weight(weight), 0, 0.0, 0.0, rate.limit, rate.limit, rate)

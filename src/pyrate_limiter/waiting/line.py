@@ -99,6 +99,7 @@ class Line:
         pressed: whether the key's last answer was a refusal.
         margin: the seconds of buffer that were added to its sleeps so far.
         judged: whether all in line were told if they wait in vain.
+        reach: how many of it are asked for in the next call: twice as many as were granted in the last one.
         ready: whether it stands among those that the courier asks for next.
         head_cost: the units of the head that was refused last.
     """
@@ -113,6 +114,7 @@ class Line:
         self.pressed = False
         self.margin = 0.0
         self.judged = True
+        self.reach = NEVER
         self.ready = False
         self.head_cost = 0
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
@@ -137,7 +139,7 @@ class Line:
         del self._waiters[waiter]
         self.units -= waiter.ask.cost
 
-    def prefix(self, units: float, most: int) -> list[Waiter]:
+    def prefix(self, units: float, most: float) -> list[Waiter]:
         """Return the first waiters who weigh no more than `units` together, at most `most` and at least one."""
         chosen: list[Waiter] = []
         for waiter in self._waiters:

@@ -54,10 +54,10 @@ class AsyncioTurn:
         self._loop = loop
         self._future: asyncio.Future[None] = loop.create_future()
 
-    async def wait(self, until: float) -> None:
-        if until == float("inf"):
-            await self._future
-            return
+    def wait(self, until: float) -> Awaitable[None]:
+        return self._future if until == float("inf") else self._wait_until(until)
+
+    async def _wait_until(self, until: float) -> None:
         timer = self._loop.call_at(until, self.come)
         try:
             await self._future

@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Protocol
 
-from ..decisions import BEHIND, Answer, Ask
+from ..decisions import BEHIND, FOREVER, Answer, Ask
 from .line import NEVER, Caller, Line, Patience, Waiter
 from .loops import Loop
 
@@ -37,6 +37,7 @@ class Store(Protocol):
 
     batch: int
     share: int
+    least: int
     _owed: deque[Ask]
 
     @property
@@ -89,7 +90,7 @@ class Room:
             vain = self._vain(line, line.units, cost, patience.limit, now)
             if vain is not None:
                 return vain, 0.0
-        waiter = Waiter(Ask(key, cost), self._loop.turn(), patience, now, line.margin_before)
+        waiter = Waiter(Ask(key, cost, patience.limit), self._loop.turn(), patience, now, line.margin_before)
         line.join(waiter)
         if first is not None:
             self._sleep(line, first, waiter, now)
@@ -221,7 +222,7 @@ class Room:
 
     def _vain(self, line: Line, ahead: int, cost: int, limit: int, now: float) -> Answer | None:
         """Return the refusal for one behind `ahead` units who can wait for `limit` microseconds; None if it can."""
-        if line.fits is None or line.refused is None:
+        if line.fits is None or line.refused is None or limit >= FOREVER:
             return None
         due = max(0, round((line.fits - now) * 1e6))
         if limit and due + self._store.rule.soonest(ahead, cost, line.head_cost, line.refused.rate) <= limit:
@@ -308,10 +309,14 @@ class Room:
         while self._ready and len(asks) < store.batch:
             line = self._ready.popleft()
             line.ready = False
-            chosen = line.prefix(store.share if line.pressed else NEVER, store.batch - len(asks))
+            most = min(store.batch - len(asks), max(store.least, line.reach))
+            chosen = line.prefix(store.share if line.pressed else NEVER, most)
+            line.reach = 0
             callers += chosen
             for waiter in chosen:
-                waiter.ask = waiter.ask._replace(patience=waiter.patience_at(now, line.margin))
+                patience = waiter.patience_at(now, line.margin)
+                if patience != waiter.ask.patience:
+                    waiter.ask = waiter.ask._replace(patience=patience)
                 asks.append(waiter.ask)
         return callers, asks
 
@@ -368,6 +373,7 @@ class Room:
     def _tell(self, line: Line, waiter: Waiter, answer: Answer, now: float) -> None:
         """Let a waiter go with its answer, or stay in line."""
         if not answer.wait:
+            line.reach += 2
             self._dismiss(line, waiter)
             waiter.settle(answer)
             return
