@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from struct import pack
 from types import ModuleType
@@ -80,7 +82,8 @@ class RedisBucket(AbstractBucket):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(rates, algorithm=algorithm)
-        self.share = max(1, min(rate.limit for rate in self.rates) // 64)
+        self.share = self._fair = max(1, min(rate.limit for rate in self.rates) // 64)
+        self._pace = min(rate.limit / rate.interval for rate in self.rates) * 1000
         script = script_for(algorithm, self.rates)
         self._client = adapted(url_or_client)
         self._key_start = f"{prefix}:{script.digest}:".encode()
@@ -93,6 +96,13 @@ class RedisBucket(AbstractBucket):
         return await self.outage.call(self._ask_store, asks)
 
     async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
+        left = time.monotonic()
+        answers = await self._decided(asks, budget)
+        # Far from the server, more goes into each call: a process on its own must reach the limit in half the time.
+        self.share = max(self._fair, math.ceil(2 * self._pace * (time.monotonic() - left)))
+        return answers
+
+    async def _decided(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
         work = self._work if self._test_clock is None else self._work._replace(moment=self._test_clock())
         if self._client.together:
             replies = await self._client.run(work, [self._call(asks)], budget)
