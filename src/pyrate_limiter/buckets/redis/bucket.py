@@ -49,8 +49,9 @@ _KINDS = {
 class RedisBucket(AbstractBucket):
     """Budgets in Redis (6.2 or later) or Valkey, shared by all who use the same prefix, rates and algorithm.
 
-    A key costs about 100 bytes; with the log about 200, and 16 for each unit of the limit up to 1000 (Redis reserves
-    up to twice that). It expires a second after it says nothing any more. Time is the server's.
+    A key costs about 90 bytes; with the log 150 at first, then about 25 for each unit of the limit and 25 kB at most
+    for each rate (on Valkey; on Redis up to a third more). It expires a second after it says nothing any more. Time
+    is the server's.
 
     Args:
         rates: one rate or several.
