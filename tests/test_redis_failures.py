@@ -388,3 +388,15 @@ async def test_processes_share_a_limit_exactly_and_evenly(algorithm: type[Algori
     assert all(stamps for process in counts for stamps in process)
     per_process = Counter({i: sum(map(len, process)) for i, process in enumerate(counts)})
     assert max(per_process.values()) <= 2 * min(per_process.values()), per_process
+
+
+async def test_one_process_far_from_its_server_reaches_the_limit(redis_url: str) -> None:
+    rate = Rate(100, 200)
+    with Proxy(int(redis_url.rpartition(":")[2]), delay=0.01) as proxy:
+        url, prefix = f"redis://127.0.0.1:{proxy.port}", uuid.uuid4().hex
+        bucket = RedisBucket(rate, url, prefix=prefix, when_down=Fail(budget=5))
+        decisions = await asyncio.gather(*(bucket.acquire() for _ in range(400)))
+        stamps = sorted(decision.at for decision in decisions)
+        # Four windows' worth in three intervals, and for each wait a trip and what the machine adds.
+        assert stamps[-1] - stamps[0] < 3 * 200_000 + 300_000
+        await bucket.aclose()

@@ -96,7 +96,7 @@ class Line:
         fits: when its head is admitted if nobody else comes, by the loop's clock; None while that is not known.
         due: when its head is to be asked again; None while it is asked or ready to be.
         refused: what its head was told last.
-        pressed: whether the key's last answer was a refusal.
+        pressed: whether anybody in it was refused since it was last empty.
         margin: the seconds of buffer that were added to its sleeps so far.
         judged: whether all in line were told if they wait in vain.
         reach: how many of it are asked for in the next call: twice as many as were granted in the last one.

@@ -338,7 +338,7 @@ class Room:
         left = self._loop.time()
         lines = dict.fromkeys(self._lines[c.ask.key] for c in callers if isinstance(c, Waiter))
         for line in lines:
-            line.fits, line.pressed = None, False
+            line.fits = None
         try:
             answers = await self._store._apply(asks)
         except Exception as error:
