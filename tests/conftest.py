@@ -34,6 +34,7 @@ def never_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
     with blockbuster_ctx("pyrate_limiter") as watch:
         for function in watch.functions.values():
             function.can_block_in("multiprocess/file.py", {"open_file"})  # in memory, a millisecond, once
+            function.can_block_in("multiprocess/lifetime.py", {"discard"})  # likewise
         yield
 
 

@@ -21,7 +21,7 @@ from pyrate_limiter.algorithms import (
     bind,
     decide,
 )
-from pyrate_limiter.buckets.multiprocess import MultiprocessBucket, TableFull, lifetime
+from pyrate_limiter.buckets.multiprocess import MultiprocessBucket, TableFull, lifetime, slots
 from pyrate_limiter.buckets.multiprocess.folder import Folder
 from pyrate_limiter.decisions import FOREVER, RESET, Answer, Ask
 from pyrate_limiter.errors import LimiterClosed, StoreError
@@ -161,6 +161,10 @@ def test_idle_keys_make_room_and_when_there_are_none_the_error_says_so(name: str
     clock.advance(0.5)
     assert bucket._take("c", 1, True) == 0
     assert bucket._step([Ask("d", 2)])[0].wait == 0
+    with pytest.raises(TableFull):
+        bucket._take("e", 1, True)
+    bucket._step([Ask("d", RESET)])
+    assert bucket._take("e", 1, True) == 0
     assert bucket.statistics().keys == 2
 
 
@@ -265,6 +269,19 @@ def test_what_was_changed_in_place_when_an_interrupt_came_is_read_again(rates, n
         refused = [Ask("", 0), *[Ask("", cost) for cost in range(left + 1, 6)]]
         assert one._step(refused) == two._step(refused)
         assert two._take("", 1, True) == 0
+
+
+def test_a_key_whose_making_was_interrupted_is_made_again(name: str, monkeypatch):
+    one, two = (MultiprocessBucket(Rate(2, 1000), name, clock=ManualClock()) for _ in range(2))
+    one._step([])
+
+    with monkeypatch.context() as patch:
+        tags = iter([1])  # for the search; where the new key gets its tag, there is no second one
+        patch.setattr(slots, "tag_of", lambda digest: next(tags))
+        with pytest.raises(StopIteration):
+            one._take("a", 1, True)
+    assert one._take("a", 1, True) == 0
+    assert two._decide("a", 1, True).remaining == 0
 
 
 def test_init_is_the_class_itself(name: str):

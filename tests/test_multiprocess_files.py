@@ -358,6 +358,23 @@ def test_a_file_that_a_foreign_hand_deleted_is_noticed_within_a_tenth_of_a_secon
     assert [bucket._decide("", 1, True).remaining for bucket in (one, two, one)] == [2, 1, 0]
 
 
+def test_an_unnamed_bucket_that_no_other_process_knows_takes_its_file_with_it(place: Path) -> None:
+    for _ in range(3):
+        MultiprocessBucket(RATE)._take("", 1, True)
+    assert files(place) == []
+
+
+@pytest.mark.parametrize("share", [pickle.dumps, lambda bucket: in_child(lambda: None)], ids=["pickle", "fork"])
+def test_an_unnamed_bucket_that_another_process_may_know_leaves_its_file(place: Path, share) -> None:
+    bucket = MultiprocessBucket(RATE)
+    bucket._take("", 1, True)
+    share(bucket)
+    name = bucket._where
+    del bucket
+    assert files(place) == [name]
+    lifetime.discard(name)
+
+
 def test_opening_gives_up_if_the_file_vanishes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Folder, "make", lambda *arguments: None)
     with pytest.raises(StoreError, match="was removed 100 times while it was being opened"):

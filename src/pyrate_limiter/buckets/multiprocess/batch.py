@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...algorithms import State
 from ...decisions import Ask
 from .banks import UNKNOWN, Entry
-from .folder import TOUCHED
+from .folder import FULL_UNTIL, TOUCHED
 from .slots import Slots
 
 
@@ -49,6 +49,8 @@ class Batch:
         words = self._slots.words
         if self.changed:
             words[TOUCHED] = now
+        if self._anew:
+            words[FULL_UNTIL] = 0  # a key may be idle sooner
         for key, entry in self._entries.items():
             if entry is None:
                 continue

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from threading import Lock
 from time import monotonic_ns
 from typing import Any
+from weakref import finalize
 
 from ...algorithms import Algorithm, SlidingWindowLog, State, decide
 from ...bucket import BucketStatistics, InstantBucket, valid_key
@@ -82,6 +83,7 @@ class MultiprocessBucket(InstantBucket):
         require_positive("max_keys", self.max_keys)
         self._in_child = lifetime.is_child()
         self._where: str | None = None
+        self._unshared: finalize[..., Any] | None = None
         # The moment is `tick() // ticks`: so the host's clock, which never steps back, is read without a call of ours.
         self._clock = clock
         self._tick, self._ticks = (clock, 1) if clock else (monotonic_ns, 1000)
@@ -220,9 +222,19 @@ class MultiprocessBucket(InstantBucket):
         if self._where is None:
             if self.name is not None:
                 self._where = lifetime.named(self.name)
+            elif self._in_child:
+                self._where = lifetime.of_tree(self._spec())
             else:
-                self._where = lifetime.of_tree(self._spec()) if self._in_child else lifetime.own()
+                self._where = lifetime.own()
+                self._unshared = finalize(self, lifetime.discard, self._where)
         return self._where
+
+    def _share(self) -> str:
+        """Return the name of the file for another process: from now on it does not go with this bucket."""
+        where = self._place()
+        if self._unshared is not None:
+            self._unshared.detach()
+        return where
 
     def _spec(self) -> bytes:
         """Return what must be equal where a storage is shared."""
@@ -245,7 +257,7 @@ class MultiprocessBucket(InstantBucket):
 
     def _before_fork(self) -> None:
         if not self._in_child:
-            self._place()  # or each child would make one of its own
+            self._share()  # or each child would make one of its own
         self._mutex.acquire()
 
     def _after_fork(self) -> None:
@@ -258,7 +270,7 @@ class MultiprocessBucket(InstantBucket):
 
     def __reduce__(self) -> tuple[Any, ...]:
         keywords = {"algorithm": self.algorithm, "max_keys": self.max_keys, "clock": self._clock}
-        return _again, (type(self), self._place(), (self.rates, self.name), keywords)
+        return _again, (type(self), self._share(), (self.rates, self.name), keywords)
 
 
 def _again(

@@ -64,11 +64,6 @@ class File:
         """Whether somebody deleted the file, without a word, under all who use it."""
         return not os.fstat(self.descriptor).st_nlink
 
-    @property
-    def dead(self) -> bool:
-        """Whether the file was removed by us or our like."""
-        return bool(self.words[DEAD])
-
     def lock(self) -> bool:
         """Take the lock if that can be done in a few microseconds, and return whether it was.
 
@@ -136,7 +131,7 @@ def open_file(name: str, digest: bytes, size: int, memory: int) -> File:
             except FileNotFoundError:
                 _make(folder, name, size, Header(digest, host, memory, 0, monotonic()))
             else:
-                if not file.replaced and not file.dead:
+                if not file.replaced and not file.words[DEAD]:
                     return file
         raise StoreError(f"{folder.path / name} was removed {_ATTEMPTS} times while it was being opened")
 
@@ -145,6 +140,3 @@ def _make(folder: Folder, name: str, size: int, header: Header) -> None:
     folder.sweep()
     with mapped(f"{folder.path} has no room for {size} bytes: lower max_keys, or give the host more shared memory"):
         folder.make(name, size, header)
-
-
-__all__ = ["PATIENCE", "File", "open_file"]

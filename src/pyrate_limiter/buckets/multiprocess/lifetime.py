@@ -1,9 +1,9 @@
 """Which processes share a storage, and when it goes.
 
-A storage without a name belongs to the main process that made it, or to the tree of processes below one main process;
-it goes when that one ends, after it has joined its children. What says nothing may go at any time, since whoever
-still uses it makes it anew. Nothing else goes: a storage is not counted by its users, for between two calls of a pool
-there may be none.
+A storage without a name belongs to the main process that made it, or to the tree of processes below one main process.
+It goes when that one ends, after it has joined its children; and with its bucket, if no other process ever heard of it.
+What says nothing may go at any time, since whoever still uses it makes it anew. Nothing else goes: a storage is not
+counted by its users, for between two calls of a pool there may be none.
 """
 
 from __future__ import annotations
@@ -34,6 +34,13 @@ def own() -> str:
     name = f"m-{os.urandom(16).hex()}"
     _own[name] = os.getpid()
     return name
+
+
+def discard(name: str) -> None:
+    """Remove a storage of this process's own that no other process ever heard of."""
+    _own.pop(name, None)
+    with suppress(StoreError), Folder(make=False) as folder:
+        folder.remove(name, lambda header: header is not None)
 
 
 def of_tree(spec: bytes) -> str:

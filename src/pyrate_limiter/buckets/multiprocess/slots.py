@@ -59,9 +59,9 @@ class Slots:
         index = self._search(digest)
         if index < 0:
             return None
-        entry = self._entry(key, index, digest)
+        entry = Entry(index, self._at(index), digest)
         self._banks.load(entry)
-        return entry
+        return self._known(key, entry)
 
     def insert(self, key: str, now: int, but: set[int]) -> Entry:
         """Make an entry for a key that has none.
@@ -72,7 +72,7 @@ class Slots:
             but: slots that may not go, though they are idle.
 
         Raises:
-            StoreError: there is no room, and nothing is idle.
+            TableFull: there is no room, and nothing is idle.
         """
         digest = digest_of(key)
         home, tags = self._home(digest), self._tags()
@@ -81,17 +81,17 @@ class Slots:
             index = tags.find(0, 0, home)
         if index < 0:
             index = self._evict(now, but)
-        entry = self._entry(key, index, digest)
+        entry = Entry(index, self._at(index), digest)
         start = 8 * (entry.at + 1)
         self._memory[start : start + len(digest)] = digest
         self._banks.clear(entry)
         self._memory[HEADER + index] = tag_of(digest)
-        return entry
+        return self._known(key, entry)
 
-    def _entry(self, key: str, index: int, digest: bytes) -> Entry:
+    def _known(self, key: str, entry: Entry) -> Entry:
         if len(self._entries) >= self._count:
             self._entries.clear()
-        entry = self._entries[key] = Entry(index, self._at(index), digest)
+        self._entries[key] = entry
         return entry
 
     def _search(self, digest: bytes) -> int:
