@@ -316,7 +316,7 @@ class Room:
             for waiter in chosen:
                 patience = waiter.patience_at(now, line.margin)
                 if patience != waiter.ask.patience:
-                    waiter.ask = waiter.ask._replace(patience=patience)
+                    waiter.ask = Ask(line.key, waiter.ask.cost, patience)
                 asks.append(waiter.ask)
         return callers, asks
 
