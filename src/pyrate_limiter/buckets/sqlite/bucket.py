@@ -32,8 +32,11 @@ class SQLiteBucket(AbstractBucket):
 
     A row belongs to a key, the algorithm and the rates: buckets that differ in those may share a table and count apart.
 
-    A row takes about 60 bytes and the key, with `GCRA` or a window; with the log 16 more for each run, of which there
-    are at most the limit or about 1000.
+    A row takes about 60 bytes and twice its key, with `GCRA` or a window; with the log 16 more for each run, of which
+    there are at most the limit or about 1000.
+
+    Who replaces the file while it is in use must remove the files beside it (``-wal``, ``-shm``) as well: SQLite takes
+    them for those of the new one.
 
     Args:
         rates: one rate or several.
@@ -67,7 +70,7 @@ class SQLiteBucket(AbstractBucket):
         rows = Rows(table, self.rule, signature(algorithm, self.rates))
         self._plan = Plan(self._place, Schema(table), rows, self.rule, use_file_lock, clock)
         self._drivers: dict[Any, Driver] = {}
-        self._let_go = weakref.finalize(self, _let_go, self._drivers, self._place)
+        self._finalizer = weakref.finalize(self, _let_go, self._drivers, self._place)
 
     @classmethod
     def temporary(
@@ -116,7 +119,7 @@ class SQLiteBucket(AbstractBucket):
     async def aclose(self) -> None:
         await super().aclose()
         if self._place.transient and not any(driver.usable for driver in list(self._drivers.values())):
-            await to_thread.run_sync(self._let_go)
+            await to_thread.run_sync(self._finalizer)
 
     def _forked(self) -> None:
         super()._forked()

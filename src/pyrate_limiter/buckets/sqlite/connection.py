@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +14,7 @@ from typing import NamedTuple, TypeVar
 from ...algorithms import Rule, decide
 from ...clocks import Clock
 from ...decisions import Answer, Ask
+from .forks import forks
 from .places import Place, primary_code, store_error
 from .rows import Rows, Sweep
 from .schema import Schema, UnusableError
@@ -71,10 +70,11 @@ class Database(sqlite3.Connection):
 
     Opening waits for nobody. The first batch looks the database over, and only then changes it.
 
-    All that is asked of SQLite is asked under the gate, and a fork waits for that: a child that inherits one of
-    SQLite's own locks would never get it. Waiting for what somebody else holds is done outside of the gate.
+    All that is asked of SQLite is asked under the gate, and forks wait for that. Waiting for what somebody else holds
+    is done outside of it.
 
     Attributes:
+        gate: whoever asks SQLite for something holds this.
         sound: whether it may be used again. After any error but a lack of room or of time, it is better to open anew.
         closing: set to end all waiting for locks.
     """
@@ -131,13 +131,14 @@ class Database(sqlite3.Connection):
             call.error = error
 
     def close(self) -> None:
-        """Close the database and the lock file."""
+        """Close the database and the lock file; end what waits for a lock."""
         self.closing = True
         with self.gate:
             self.shut()
 
     def shut(self) -> None:
-        """Close, by somebody who holds the gate, or needs none; a database that was never open is as good as closed."""
+        """Close, by somebody who holds the gate; a database that was never open is as good as closed."""
+        self.closing = True
         with contextlib.suppress(sqlite3.Error):
             super().close()
         self._turns.close()
@@ -211,51 +212,5 @@ class Database(sqlite3.Connection):
             raise UnusableError("it was replaced while in use; the next call opens the new one")
 
     def _run(self, statement: str) -> None:
-        self.execute(statement)
-
-
-class _Forks:
-    """What all open databases do around a fork.
-
-    A child that opens a file anew while it has an inherited connection to it holds no lock in the kernel's eyes. So
-    inherited ones are closed first; and they are kept, since their drivers complain when they go.
-    """
-
-    def __init__(self) -> None:
-        self._open: weakref.WeakSet[Database] = weakref.WeakSet()
-        self._lock = threading.Lock()
-        self._held: list[Database] = []
-        self._inherited: list[Database] = []
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._before, after_in_parent=self._parent, after_in_child=self._child)
-
-    def add(self, database: Database) -> None:
-        """Count one in."""
-        with self._lock:
-            self._open.add(database)
-
-    def _before(self) -> None:
-        self._lock.acquire()
-        self._held = list(self._open)
-        for database in self._held:
-            database.gate.acquire()
-
-    def _parent(self) -> None:
-        self._release()
-
-    def _child(self) -> None:
-        for database in self._held:
-            database.closing = True
-            database.shut()
-        self._open.clear()
-        self._inherited += self._held
-        self._release()
-
-    def _release(self) -> None:
-        for database in self._held:
-            database.gate.release()
-        self._held = []
-        self._lock.release()
-
-
-forks = _Forks()
+        # A cursor must not outlive the gate: it asks SQLite for something even when it goes.
+        self.execute(statement).fetchall()

@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import threading
 import uuid
 from typing import NoReturn, TypeAlias
 
@@ -114,8 +113,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._uri = f"file:pyrate-limiter-{uuid.uuid4().hex}?mode=memory&cache=shared"
-        self._anchor: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
+        self._anchors: list[sqlite3.Connection] = []
 
     def __str__(self) -> str:
         return "in memory"
@@ -125,9 +123,8 @@ class Memory:
 
     def prepare(self) -> str:
         """Keep a connection open, since the database lives as long as one is, and return what SQLite opens."""
-        with self._lock:
-            if self._anchor is None:
-                self._anchor = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
+        if not self._anchors:  # two threads that come first together keep one each
+            self._anchors.append(sqlite3.connect(self._uri, uri=True, check_same_thread=False))
         return self._uri
 
     def identity(self) -> Identity:
@@ -136,10 +133,8 @@ class Memory:
 
     def remove(self) -> None:
         """Let it go."""
-        with self._lock:
-            if self._anchor is not None:
-                self._anchor.close()
-                self._anchor = None
+        while self._anchors:
+            self._anchors.pop().close()
 
 
 Place: TypeAlias = File | Memory
