@@ -215,7 +215,7 @@ local function run_of(s, r, at)
 end
 
 local function give_back(s, r, now, cost, at)
-  expire(s, max(now, s.last_t) - r[INTERVAL])
+  expire(s, s.last_t - r[INTERVAL]) -- not by `now`: no stamp says yet that it was reached
   local j = run_of(s, r, at)
   if not j then
     return
