@@ -1,22 +1,20 @@
-"""Buckets: a rule, a store that applies it atomically, and the verbs that every bucket has."""
+"""What every bucket is and can do."""
 
 from __future__ import annotations
 
-import os
-import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
-import anyio
-
-from .algorithms import Algorithm, Rule, SlidingWindowLog, bind
-from .decisions import BUSY, FOREVER, RESET, Answer, Ask, Decision
-from .errors import LimiterClosed, LimiterDelayException, WeightTooLarge
-from .rates import Rate, as_rates
-from .waiting import Patience, Room, loop_of, running
+from ..algorithms import Algorithm, Rule, SlidingWindowLog, bind
+from ..decisions import RESET, Answer, Ask, Decision
+from ..errors import LimiterClosed, LimiterDelayException, WeightTooLarge
+from ..rates import Rate, as_rates
+from ..waiting import Patience, Room, loop_of, running
+from .checks import as_patience, valid_key, valid_weight
+from .forks import forks
 
 NOT_AT_ALL = Patience(0)
 _tuple = tuple.__new__
@@ -71,7 +69,7 @@ class AbstractBucket(ABC):
         self.closed = False
         self._rooms: dict[Any, Room] = {}
         self._owed: deque[Ask] = deque()
-        _forks.buckets.add(self)
+        forks.buckets.add(self)
 
     @abstractmethod
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
@@ -244,160 +242,3 @@ class AbstractBucket(ABC):
 
     def _closed_error(self) -> LimiterClosed:
         return LimiterClosed(f"this {type(self).__name__} is closed; make a new one")
-
-
-class InPlace(Protocol):
-    """What can decide a take in place: now, without awaiting, and only if nobody waits."""
-
-    def _take(self, name: str, weight: int, keyed: bool) -> int:
-        """Take, and return the wait; `BUSY` if the long way has to be gone."""
-
-    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
-        """Take, and return the decision; None if the long way has to be gone."""
-
-
-class Nowhere:
-    """Where nothing can be decided in place."""
-
-    def _take(self, name: str, weight: int, keyed: bool) -> int:
-        return BUSY
-
-    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
-        return None
-
-
-class InstantBucket(AbstractBucket):
-    """A bucket whose store is memory: it decides in place, under a short lock, without awaiting anything."""
-
-    instant = True
-    batch = 1_000_000
-    least = 4
-
-    @abstractmethod
-    def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
-        """Decide a batch now, by `decide`; None if the lock is held elsewhere."""
-
-    @abstractmethod
-    def _take(self, name: str, weight: int, keyed: bool) -> int:
-        """Decide one take by the same rule.
-
-        Args:
-            name: the key if `keyed`; otherwise a label, and the key is "".
-            weight: whatever the caller gave.
-            keyed: whether names are keys.
-
-        Returns:
-            The wait; or `BUSY` if the long way has to be gone: because the lock is held elsewhere, somebody waits, the
-            weight is not an int from 1 to the capacity, or a keyed call has no name.
-        """
-
-    @abstractmethod
-    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
-        """Do as `_take` does, and return the decision; None instead of `BUSY`."""
-
-    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
-        pause = 0.00005
-        while (answers := self._step(asks)) is None:
-            await anyio.sleep(pause)
-            pause = min(2 * pause, 0.002)
-        return answers
-
-    def _at_once(self, key: str, cost: int) -> Answer | None:
-        self._require_open()
-        if self._rooms and (room := self._rooms.get(running())) and key in room:
-            return None
-        answers = self._step((Ask(key, cost),))
-        return answers[0] if answers else None
-
-    async def _run(self, ask: Ask) -> Answer:
-        self._require_open()
-        answers = self._step((ask,))
-        if answers is None:
-            return await super()._run(ask)
-        self._rouse(ask)
-        return answers[0]
-
-    def _owe(self, ask: Ask) -> None:
-        if self._step((ask,)) is None:
-            super()._owe(ask)
-
-    def _rouse(self, ask: Ask) -> None:
-        """Let the next in line of this loop move up after a give-back."""
-        if ask.cost < 0 and self._rooms and (room := self._rooms.get(running())):
-            room.rouse(ask.key)
-
-
-def valid_weight(weight: int) -> int:
-    """Return a weight that is an int and not negative.
-
-    Raises:
-        TypeError: it is not an int (a bool is none either).
-        ValueError: it is negative.
-    """
-    if isinstance(weight, bool) or not isinstance(weight, int):
-        raise TypeError(f"weight must be an int, 0 or more, not {weight!r}")
-    if weight < 0:
-        raise ValueError(f"weight must be 0 or more, not {weight}; to give back, use refund()")
-    return weight
-
-
-def valid_key(key: str) -> str:
-    """Return a key that is a str and encodes to UTF-8.
-
-    Raises:
-        TypeError: it is not a str.
-        ValueError: it holds a lone surrogate.
-    """
-    if not isinstance(key, str):
-        raise TypeError(f"a name must be a str, not {key!r}")
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"the name {key!r} does not encode to UTF-8: {error.reason}") from None
-    return key
-
-
-def as_patience(seconds: float) -> int:
-    """Return a time limit in microseconds.
-
-    Raises:
-        TypeError: it is not a number.
-        ValueError: it is negative or not a number.
-    """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"a timeout must be a number of seconds, not {seconds!r}")
-    if not seconds >= 0:
-        raise ValueError(f"a timeout must be 0 or more seconds, not {seconds!r}")
-    return min(FOREVER, round(min(seconds, FOREVER) * 1e6))
-
-
-class _Forks:
-    """What all buckets do around a fork."""
-
-    def __init__(self) -> None:
-        self.buckets: weakref.WeakSet[AbstractBucket] = weakref.WeakSet()
-        self._held: list[AbstractBucket] = []
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._before, after_in_parent=self._parent, after_in_child=self._child)
-
-    def _before(self) -> None:
-        self._held = list(self.buckets)
-        for bucket in self._held:
-            bucket._before_fork()
-
-    def _parent(self) -> None:
-        for bucket in self._held:
-            bucket._after_fork()
-        self._held = []
-
-    def _child(self) -> None:
-        for bucket in self._held:
-            bucket._forked()
-        self._held = []
-
-
-NOWHERE = Nowhere()
-_forks = _Forks()
-
-__all__ = ["AbstractBucket", "BucketStatistics", "InstantBucket"]

@@ -1,0 +1,50 @@
+"""What a caller may ask for."""
+
+from __future__ import annotations
+
+from ..decisions import FOREVER
+
+
+def valid_weight(weight: int) -> int:
+    """Return a weight that is an int and not negative.
+
+    Raises:
+        TypeError: it is not an int (a bool is none either).
+        ValueError: it is negative.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, int):
+        raise TypeError(f"weight must be an int, 0 or more, not {weight!r}")
+    if weight < 0:
+        raise ValueError(f"weight must be 0 or more, not {weight}; to give back, use refund()")
+    return weight
+
+
+def valid_key(key: str) -> str:
+    """Return a key that is a str and encodes to UTF-8.
+
+    Raises:
+        TypeError: it is not a str.
+        ValueError: it holds a lone surrogate.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"a name must be a str, not {key!r}")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the name {key!r} does not encode to UTF-8: {error.reason}") from None
+    return key
+
+
+def as_patience(seconds: float) -> int:
+    """Return a time limit in microseconds.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is negative or not a number.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"a timeout must be a number of seconds, not {seconds!r}")
+    if not seconds >= 0:
+        raise ValueError(f"a timeout must be 0 or more seconds, not {seconds!r}")
+    return min(FOREVER, round(min(seconds, FOREVER) * 1e6))
