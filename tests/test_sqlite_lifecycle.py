@@ -34,9 +34,9 @@ def path(tmp_path):
     return tmp_path / "limits.db"
 
 
-def run(script, path, status=0, mode="-Xdev"):
+def run(script, path, status=0):
     """Run a script in a process of its own, in which every warning is an error, and return what it printed."""
-    command = [sys.executable, mode, "-W", "error", "-c", PRELUDE + script, str(path)]
+    command = [sys.executable, "-W", "error", "-c", PRELUDE + script, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (status, "")
     return done.stdout.split()
@@ -196,7 +196,7 @@ while threading.active_count() > 2 and time.monotonic() < until:
     time.sleep(0.001)  # the last one has said that it is done, and is about to end
 print(threading.active_count() - 1, len(os.listdir("/dev/fd")) - before, len(bucket._drivers))
 """
-    started, descriptors, lines = map(int, run(script, path, mode="-B"))
+    started, descriptors, lines = map(int, run(script, path))
     assert started <= 1
     assert descriptors <= 8
     assert lines <= 1
