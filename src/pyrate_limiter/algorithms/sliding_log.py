@@ -166,7 +166,7 @@ class SlidingWindowLog(Algorithm):
         """Return all that a state says beside its closed runs, ``state[-2 * live : -2]``.
 
         For a store that keeps the runs in a ring: a commit adds at most one run, after the ones that were there, and
-        closes the one that was the last (``state[-4:-2]`` from then on); only `give_back` and `rebase` write others anew.
+        closes the one that was the last (``state[-4:-2]`` from then on); only `give_back` and `rebase` change others.
         There are never more than `most_runs` live ones here.
         """
         if len(state) - state[_HEAD] > 2 * self.most_runs:
