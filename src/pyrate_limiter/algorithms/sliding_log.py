@@ -197,7 +197,9 @@ class SlidingWindowLog(Algorithm):
             state[-2] = time
             state[-1] = count
         state[:_RUNS] = (base, head, earlier, joined)
-        self._compact(state)
+        if head > len(state) // 2 + _RUNS:
+            state[_HEAD] = _RUNS
+            del state[_RUNS:head]
         return True
 
     def _late_interval(self) -> int:
@@ -225,14 +227,9 @@ class SlidingWindowLog(Algorithm):
             return
         live = self._live(state, horizon)
         state[_BASE], state[_HEAD] = state[-1] if state[-2] <= horizon else state[live - 1], live
-        self._compact(state)
-
-    def _compact(self, state: Log) -> None:
-        """Drop the runs that count no more if they are the most."""
-        head = state[_HEAD]
-        if head > len(state) // 2 + _RUNS:
+        if live > len(state) // 2 + _RUNS:
             state[_HEAD] = _RUNS
-            del state[_RUNS:head]
+            del state[_RUNS:live]
 
     def _run_of(self, state: Log, at: int) -> int:
         """Return where the live run stands that holds what was stamped `at`, or -1."""
