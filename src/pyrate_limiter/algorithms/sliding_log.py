@@ -166,7 +166,7 @@ class SlidingWindowLog(Algorithm):
         """Return all that a state says beside its closed runs, ``state[-2 * live : -2]``.
 
         For a store that keeps the runs in a ring: a commit adds at most one run, after the ones that were there, and
-        closes the one that was the last (``state[-4:-2]`` from then on); only `give_back` and `rebase` write others anew.
+        closes the one that was the last (``state[-4:-2]`` from then on); only `give_back` and `rebase` change others.
         There are never more than `most_runs` live ones here.
         """
         if len(state) - state[_HEAD] > 2 * self.most_runs:
@@ -197,7 +197,9 @@ class SlidingWindowLog(Algorithm):
             state[-2] = time
             state[-1] = count
         state[:_RUNS] = (base, head, earlier, joined)
-        self._compact(state)
+        if head > len(state) // 2 + _RUNS:
+            state[_HEAD] = _RUNS
+            del state[_RUNS:head]
         return True
 
     def _late_interval(self) -> int:
@@ -225,14 +227,9 @@ class SlidingWindowLog(Algorithm):
             return
         live = self._live(state, horizon)
         state[_BASE], state[_HEAD] = state[-1] if state[-2] <= horizon else state[live - 1], live
-        self._compact(state)
-
-    def _compact(self, state: Log) -> None:
-        """Drop the runs that count no more if they are the most."""
-        head = state[_HEAD]
-        if head > len(state) // 2 + _RUNS:
+        if live > len(state) // 2 + _RUNS:
             state[_HEAD] = _RUNS
-            del state[_RUNS:head]
+            del state[_RUNS:live]
 
     def _run_of(self, state: Log, at: int) -> int:
         """Return where the live run stands that holds what was stamped `at`, or -1."""
