@@ -43,9 +43,9 @@ BOUNDS = [
 
 @asynccontextmanager
 async def limits(url: str) -> AsyncIterator[Take]:
-    from limits import RateLimitItemPerHour  # noqa: PLC0415 - only the cases that are asked for need their package
-    from limits.aio.storage import RedisStorage  # noqa: PLC0415
-    from limits.aio.strategies import FixedWindowRateLimiter  # noqa: PLC0415
+    from limits import RateLimitItemPerHour
+    from limits.aio.storage import RedisStorage
+    from limits.aio.strategies import FixedWindowRateLimiter
 
     limiter = FixedWindowRateLimiter(RedisStorage(f"async+{url}", implementation="redispy"))
     item = RateLimitItemPerHour(LIMIT)
@@ -54,7 +54,7 @@ async def limits(url: str) -> AsyncIterator[Take]:
 
 @asynccontextmanager
 async def throttled(url: str) -> AsyncIterator[Take]:
-    from throttled.asyncio import RedisStore, Throttled, per_hour  # noqa: PLC0415
+    from throttled.asyncio import RedisStore, Throttled, per_hour
 
     throttle = Throttled(using="fixed_window", quota=per_hour(LIMIT), store=RedisStore(server=url))
     yield throttle.limit

@@ -1,7 +1,8 @@
 -- The sliding-window log. One string holds, for each rate, a header of nine doubles, and behind all headers, for each
 -- rate, a ring of slots (time, cumulative count) for its runs, oldest first. The newest run stands in the header only,
 -- its slot is written when the next one comes; the oldest stands there too, to save reading it. So a grant writes the
--- header and at most one slot, whatever the limit, and nothing is read whole but to give back.
+-- header and at most one slot, whatever the limit, and nothing is read whole but to give back. A grant also lets go of
+-- the runs that it finds to be an interval old, so none is ever that much older than the newest.
 
 local LIMIT, INTERVAL, CELL, SLOTS = 1, 2, 3, 4
 local HEADER, FORM = 72, "<ddddddddd"
@@ -214,8 +215,7 @@ local function run_of(s, r, at)
   return floor(t / r[CELL]) == floor(at / r[CELL]) and j or nil
 end
 
-local function give_back(s, r, now, cost, at)
-  expire(s, s.last_t - r[INTERVAL]) -- not by `now`: no stamp says yet that it was reached
+local function give_back(s, r, _, cost, at)
   local j = run_of(s, r, at)
   if not j then
     return
@@ -260,7 +260,6 @@ local function view(s, r, now)
 end
 
 local function rebase(s, r, now)
-  -- Nothing here is an interval older than the newest run: each commit has seen to that.
   local j = bisect(s, 0, s.n - 1, now + 1)
   if j == s.n then
     return
