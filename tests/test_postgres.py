@@ -293,6 +293,7 @@ def test_a_forked_child_has_a_connection_of_its_own(dsn: str) -> None:
 
     async def parent() -> list[int]:
         before = (await bucket.take()).remaining
+        backend = backend_of(bucket)
         child = os.fork()
         if child == 0:
             remaining = -1
@@ -302,9 +303,16 @@ def test_a_forked_child_has_a_connection_of_its_own(dsn: str) -> None:
             finally:
                 os._exit(remaining)
         _, status = await asyncio.to_thread(os.waitpid, child, 0)
-        return [before, os.waitstatus_to_exitcode(status), (await bucket.take()).remaining]
+        after = (await bucket.take()).remaining
+        assert backend_of(bucket) == backend, "the child ended the parent's session"
+        return [before, os.waitstatus_to_exitcode(status), after]
 
     assert asyncio.run(parent()) == [9, 8, 7]
+
+
+def backend_of(bucket: PostgresBucket) -> int:
+    (session,) = bucket._connections._sessions.values()
+    return session.connection.info.backend_pid
 
 
 def test_a_bucket_with_a_dsn_can_be_pickled(dsn: str) -> None:

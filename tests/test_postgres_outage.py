@@ -215,6 +215,8 @@ async def test_a_proxy_that_stalls(server: PostgresServer, dsn: str, functions: 
             async with ticking() as lags:
                 took = await refused(bucket)
             assert took < 0.3 + SPARE + max(lags)
+            await asyncio.sleep(0.1)
+            assert not bucket._connections._tasks, "what was given up goes on"
             await asyncio.to_thread(proxy.flow)
             while not await succeeds(bucket):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
