@@ -3,8 +3,8 @@
     python benchmarks/postgres_store.py [--dsn DSN] [--peer PYTHON] [--rounds 5] [--seconds 1] [--no-sync]
 
 Without a DSN a server is started, with fsync on. PYTHON is the interpreter of an environment with pyrate-limiter 4.5
-and psycopg[binary,pool]. Both packages have the same import name, so each measurement is a process of its own, on tables
-of its own; the order within a round is drawn anew. The limit is never reached, and the log is full: a thousand runs.
+and psycopg[binary,pool]. Both packages have the same import name, so each measurement is a process of its own, on
+tables of its own; the order within a round is drawn anew. The limit is never reached, and the log is full.
 Figures are medians over the rounds, and ratios are medians of the rounds' ratios.
 """
 

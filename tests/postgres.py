@@ -5,12 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from pyrate_limiter.buckets.outage import Fail
 from pyrate_limiter.buckets.postgres import PostgresBucket
+
+PATIENT = Fail(budget=20)
+"""For tests in which the server is slow only because the machine is."""
+patient = partial(PostgresBucket, when_down=PATIENT)
 
 
 @contextmanager

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from pyrate_limiter.algorithms import SlidingWindowLog
 from pyrate_limiter.buckets.postgres import PostgresBucket
 from pyrate_limiter.rates import Rate
 from pyrate_limiter.testing.contract import BucketContract
 
-from .postgres import database, query
+from .postgres import database, patient, query
 
 
 @pytest.fixture(scope="module", params=[pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")])
@@ -26,10 +25,6 @@ def dsn(postgres_dsn: str) -> Iterator[str]:
         yield own
 
 
-class PackedLog(SlidingWindowLog):
-    """An algorithm that only Python knows."""
-
-
 @pytest.mark.parametrize("functions", [True, False], ids=["functions", "statements"])
 class TestContract(BucketContract):
     @pytest.fixture(autouse=True)
@@ -39,4 +34,4 @@ class TestContract(BucketContract):
             query(dsn, "TRUNCATE pyrate_limiter, pyrate_limiter_pages")
 
     def make_bucket(self, rates: Sequence[Rate], **options: Any) -> PostgresBucket:
-        return PostgresBucket(rates, self.dsn, functions=self.functions, **options)
+        return patient(rates, self.dsn, functions=self.functions, **options)

@@ -13,7 +13,7 @@ from pyrate_limiter.buckets.postgres import PostgresBucket
 from pyrate_limiter.rates import Rate
 
 from .differential import Crowded, Huge, Story
-from .postgres import closing, database, query
+from .postgres import closing, database, patient, query
 
 ALGORITHMS = [GCRA, LeakyBucket, FixedWindow, SlidingWindowCounter, SlidingWindowLog]
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm.__name__)
@@ -43,9 +43,7 @@ def empty(dsn: str) -> None:
 async def compare(story: Story, dsn: str, decisions: int, functions: bool | None) -> int:
     """Tell a story until so many decisions have been compared; None takes turns."""
     now = [0]
-    ways = [
-        PostgresBucket(story.rates, dsn, algorithm=type_of(story), functions=f, clock=lambda: now[0]) for f in (0, 1)
-    ]
+    ways = [patient(story.rates, dsn, algorithm=type_of(story), functions=f, clock=lambda: now[0]) for f in (0, 1)]
     for bucket in ways:
         bucket._sweeper._next = float("inf")  # a row that was swept has forgotten how far the clock had come
     chance = random.Random(decisions)

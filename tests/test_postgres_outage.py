@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from pyrate_limiter.decisions import Decision
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing.stamps import most_in_any
 
-from .postgres import closing, database, query
+from .postgres import closing, database, patient, query
 from .proxy import Proxy
 from .servers import PostgresServer
 
@@ -59,23 +60,35 @@ async def test_a_paused_server_costs_the_budget_once_and_spends_nothing_when_it_
 ) -> None:
     policy = Fail(budget=BUDGET, probe=0.3)
     async with closing(PostgresBucket(MANY, dsn, functions=functions, when_down=policy)) as bucket:
-        await bucket.take()
+        left = await left_when_ready(bucket)
+        outages = bucket.outage.outages
         await asyncio.to_thread(server.pause)
         try:
             started, lasted = time.monotonic(), []
-            while time.monotonic() < started + 2:
-                lasted += await asyncio.gather(*(refused(bucket) for _ in range(20)))
-                await asyncio.sleep(0.02)
+            async with ticking() as lags:
+                while time.monotonic() < started + 2:
+                    lasted += await asyncio.gather(*(refused(bucket) for _ in range(20)))
+                    await asyncio.sleep(0.02)
         finally:
             server.resume()
-        assert max(lasted) < BUDGET + SPARE
-        assert sum(one > 0.1 for one in lasted) <= 20 * 8, "only those in a probe wait"
+        assert max(lasted) < BUDGET + SPARE + max(lags)
+        assert sum(one > 0.1 for one in lasted) <= 20 * 9, "only those in a probe wait"
         resumed = time.monotonic()
         while not await succeeds(bucket):
-            assert time.monotonic() < resumed + policy.probe + 2 * BUDGET
+            assert time.monotonic() < resumed + 2 * (policy.probe + BUDGET)
             await asyncio.sleep(0.01)
-        assert (await bucket.peek()).remaining == 1000 - 2
-        assert bucket.outage.outages == 1
+        assert (await bucket.peek()).remaining == left - 1
+        assert bucket.outage.outages == outages + 1
+
+
+async def left_when_ready(bucket: PostgresBucket) -> int:
+    """Return what is left, once the server answers in time: a busy machine may need a second call."""
+    while True:
+        with suppress(StoreDown):
+            decision = await bucket.peek()
+            if not decision.degraded:
+                return decision.remaining
+        await asyncio.sleep(0.02)
 
 
 async def refused(bucket: PostgresBucket) -> float:
@@ -84,6 +97,24 @@ async def refused(bucket: PostgresBucket) -> float:
     with pytest.raises(StoreDown, match="PostgreSQL at 127"):
         await bucket.take()
     return time.monotonic() - started
+
+
+@asynccontextmanager
+async def ticking() -> AsyncIterator[list[float]]:
+    """Collect by how much this machine lets the event loop oversleep."""
+    lags = [0.0]
+
+    async def tick() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.001)
+            lags.append(time.monotonic() - began - 0.001)
+
+    ticker = asyncio.create_task(tick())
+    try:
+        yield lags
+    finally:
+        ticker.cancel()
 
 
 async def succeeds(bucket: PostgresBucket) -> bool:
@@ -98,7 +129,7 @@ async def succeeds(bucket: PostgresBucket) -> bool:
 async def test_while_it_is_paused_the_policy_decides(server: PostgresServer, dsn: str, policy: Any) -> None:
     when_down = policy(budget=0.1, probe=0.1)
     async with closing(PostgresBucket(MANY, dsn, when_down=when_down)) as bucket:
-        await bucket.take()
+        left = await left_when_ready(bucket)
         await asyncio.to_thread(server.pause)
         try:
             decisions = [await bucket.take() for _ in range(5)]
@@ -109,7 +140,7 @@ async def test_while_it_is_paused_the_policy_decides(server: PostgresServer, dsn
         assert admitted == {Refuse: 0, Admit: 5}.get(policy, 2)
         while (decision := await bucket.take()).degraded:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        assert decision.remaining == 1000 - 2
+        assert decision.remaining == left - 1
 
 
 @both_ways
@@ -162,27 +193,40 @@ async def test_nobody_listens(server: PostgresServer, dsn: str) -> None:
 
 
 @both_ways
-async def test_a_proxy_that_drops_and_stalls(server: PostgresServer, dsn: str, functions: bool) -> None:
+async def test_a_connection_that_a_proxy_drops_while_idle_is_renewed(
+    server: PostgresServer, dsn: str, functions: bool
+) -> None:
     with Proxy(server.port, delay=0.002) as proxy:
-        far = make_conninfo(dsn, port=proxy.port)
+        async with closing(patient(MANY, make_conninfo(dsn, port=proxy.port), functions=functions)) as bucket:
+            for left in range(999, 995, -1):
+                assert (await bucket.take()).remaining == left
+                await asyncio.to_thread(proxy.drop)
+                await asyncio.sleep(0.05)
+
+
+@both_ways
+async def test_a_proxy_that_stalls(server: PostgresServer, dsn: str, functions: bool) -> None:
+    with Proxy(server.port, delay=0.002) as proxy:
         policy = Fail(budget=0.3, probe=0.05)
+        far = make_conninfo(dsn, port=proxy.port)
         async with closing(PostgresBucket(MANY, far, functions=functions, when_down=policy)) as bucket:
-            assert await succeeds(bucket)
-            await asyncio.to_thread(proxy.drop)
-            await asyncio.sleep(0.05)
-            assert await succeeds(bucket), "a connection that died while idle"
+            left = await left_when_ready(bucket)
             await asyncio.to_thread(proxy.stall)
-            assert await refused(bucket) < 0.3 + SPARE
+            async with ticking() as lags:
+                took = await refused(bucket)
+            assert took < 0.3 + SPARE + max(lags)
+            await asyncio.sleep(0.1)
+            assert not bucket._connections._tasks, "what was given up goes on"
             await asyncio.to_thread(proxy.flow)
             while not await succeeds(bucket):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            assert (await bucket.peek()).remaining >= 1000 - 4
+            assert left - 2 <= (await bucket.peek()).remaining <= left - 1
 
 
 async def test_a_thousand_callers_far_away_share_a_few_calls(server: PostgresServer, dsn: str) -> None:
     with Proxy(server.port, delay=0.005) as proxy:
         far = make_conninfo(dsn, port=proxy.port)
-        async with closing(PostgresBucket(Rate(600, Duration.HOUR), far, when_down=Fail(budget=10))) as bucket:
+        async with closing(patient(Rate(600, Duration.HOUR), far)) as bucket:
             bucket.share = bucket.capacity
             await bucket.peek()
             bucket._sweeper._next = float("inf")
@@ -208,7 +252,7 @@ def work(dsn: str, algorithm: type[Algorithm], seconds: float, start: Any, resul
             served[place] += 1
 
     async def main() -> None:
-        async with closing(PostgresBucket(SHARED, dsn, algorithm=algorithm, when_down=Fail(budget=5))) as bucket:
+        async with closing(patient(SHARED, dsn, algorithm=algorithm)) as bucket:
             await bucket.peek()
             start.wait(20)
             end = time.monotonic() + seconds
@@ -223,7 +267,7 @@ def test_four_processes_share_fairly_and_never_pass_the_limit(dsn: str, algorith
     query(dsn, PostgresBucket.ddl())
     context = multiprocessing.get_context("spawn")
     results, start = context.Queue(), context.Barrier(4)
-    processes = [context.Process(target=work, args=(dsn, algorithm, 2.5, start, results)) for _ in range(4)]
+    processes = [context.Process(target=work, args=(dsn, algorithm, 1.5, start, results)) for _ in range(4)]
     for process in processes:
         process.start()
     reports = [results.get(timeout=30) for _ in processes]
