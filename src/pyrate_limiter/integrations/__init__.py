@@ -1,0 +1,1 @@
+"""The edges: frameworks and clients, one module each, imported only by whoever uses it."""
