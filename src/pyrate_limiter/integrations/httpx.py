@@ -60,7 +60,14 @@ class _Names:
         return _library_of(request).Response(429, headers=headers, text=text, request=request)
 
 
-_NAMES = _Names()
+class _Library(_Names):
+    async def discard(self, response: Any) -> None:
+        await response.aclose()
+
+
+class _SyncLibrary(_Names):
+    def discard(self, response: Any) -> None:
+        response.close()
 
 
 class RateLimitedTransport(_AsyncTransport):
@@ -105,7 +112,7 @@ class RateLimitedTransport(_AsyncTransport):
         respond: bool = False,
     ) -> None:
         options = Options(_keyed(key), weight, max_wait, obey_server, max_hold, retries, is_limited, respond)
-        self._sender = Sender(_NAMES, limiter, options)
+        self._sender = Sender(_Library(), limiter, options)
         self._wrapped = wrapped
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -116,7 +123,7 @@ class RateLimitedTransport(_AsyncTransport):
         """
         if self._wrapped is None:
             self._wrapped = _library_of(request).AsyncHTTPTransport()
-        return await self._sender.send(request, self._wrapped.handle_async_request, _aclose)
+        return await self._sender.send(request, self._wrapped.handle_async_request)
 
     async def aclose(self) -> None:
         if self._wrapped is not None:
@@ -158,7 +165,7 @@ class RateLimitedSyncTransport(_SyncTransport):
         respond: bool = False,
     ) -> None:
         options = Options(_keyed(key), weight, max_wait, obey_server, max_hold, retries, is_limited, respond)
-        self._sender = SyncSender(_NAMES, limiter, options)
+        self._sender = SyncSender(_SyncLibrary(), limiter, options)
         self._wrapped = wrapped
 
     def handle_request(self, request: Any) -> Any:
@@ -169,7 +176,7 @@ class RateLimitedSyncTransport(_SyncTransport):
         """
         if self._wrapped is None:
             self._wrapped = _library_of(request).HTTPTransport()
-        return self._sender.send(request, self._wrapped.handle_request, _close)
+        return self._sender.send(request, self._wrapped.handle_request)
 
     def close(self) -> None:
         if self._wrapped is not None:
@@ -198,11 +205,3 @@ def _keyed(key: Callable[[Any], str] | None) -> Callable[[Any], str]:
 def _library_of(request: Any) -> Any:
     """Return httpx or httpx2: the one whose request it is."""
     return sys.modules[type(request).__module__.partition(".")[0]]
-
-
-async def _aclose(response: Any) -> None:
-    await response.aclose()
-
-
-def _close(response: Any) -> None:
-    response.close()

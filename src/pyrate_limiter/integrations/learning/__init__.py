@@ -1,13 +1,12 @@
 """How clients learn from servers, whatever library sends the requests."""
 
-from .conduct import Conduct, Library, Options
+from .conduct import Library, Options, SyncLibrary
 from .gates import Gate, SyncGate
 from .pace import News, Pace
 from .reading import read, wanted
 from .sending import Sender, SyncSender
 
 __all__ = [
-    "Conduct",
     "Gate",
     "Library",
     "News",
@@ -15,6 +14,7 @@ __all__ = [
     "Pace",
     "Sender",
     "SyncGate",
+    "SyncLibrary",
     "SyncSender",
     "read",
     "wanted",

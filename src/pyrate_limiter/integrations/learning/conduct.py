@@ -24,7 +24,7 @@ HOSTS = 1024
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
-class Library(Protocol):
+class Names(Protocol):
     """How a library calls what its requests and responses have."""
 
     def host(self, request: Any) -> str:
@@ -41,6 +41,20 @@ class Library(Protocol):
 
     def refusal(self, request: Any, headers: dict[str, str], text: str) -> Any:
         """Return a response of our own, with status 429."""
+
+
+class Library(Names, Protocol):
+    """A library for tasks."""
+
+    async def discard(self, response: Any) -> None:
+        """Release the connection of a response that nobody will read."""
+
+
+class SyncLibrary(Names, Protocol):
+    """A library for threads."""
+
+    def discard(self, response: Any) -> None:
+        """Release the connection of a response that nobody will read."""
 
 
 class Options(NamedTuple):
@@ -92,10 +106,9 @@ class Conduct(Generic[AnyGate]):
     """
 
     def __init__(
-        self, gate: Callable[[Pace], AnyGate], library: Library, limiter: Limiter[Any] | None, options: Options
+        self, gate: Callable[[Pace], AnyGate], library: Names, limiter: Limiter[Any] | None, options: Options
     ) -> None:
         options.check(limiter)
-        self.limiter = limiter
         self.options = options
         self._gate: Callable[[Pace], AnyGate] = gate
         self._gates: dict[str, AnyGate] = {}

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from .fields import Member, members
@@ -70,7 +71,8 @@ RETRY_AFTER, RETRY_AFTER_MS, DATE = "retry-after", "retry-after-ms", "date"
 WANTED = {RETRY_AFTER, RETRY_AFTER_MS, DATE, NAMES.policy, NAMES.state}.union(
     *((family.remaining, family.reset) for family in FAMILIES)
 )
-_WANTED = frozenset(name.encode() for name in WANTED)
+_FAMILIES_OF = {name: [each for each in FAMILIES if each.remaining == name] for name, _, _ in FAMILIES}
+_WANTED = {name.encode(): name for name in WANTED}
 
 LONGEST = 64
 """Characters of a moment or a number that is read at all."""
@@ -87,11 +89,12 @@ def wanted(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the fields of a response that say something about limits, by their names in lower case."""
     found: dict[str, str] = {}
     for name, value in raw:
-        key = name.lower()
-        if key in _WANTED:
-            text = key.decode("ascii")
+        key = _WANTED.get(name) or _WANTED.get(name.lower())
+        if key is not None:
             line = value.decode("latin-1")
-            found[text] = f"{found[text]}, {line}" if text in found else line
+            found[key] = f"{found[key]}, {line}" if key in found else line
+    if len(found) == 1 and DATE in found:
+        return {}
     return found
 
 
@@ -103,8 +106,6 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
         refused: whether the request was refused for its rate.
         wall: the time of the client's clock, in seconds since the epoch.
     """
-    if not fields:
-        return News(refused)
     now = _server_time(fields.get(DATE), wall)
     tightest = _tightest([*_stated_by_draft(fields), *_stated_by_family(fields, now)])
     hold = _hold(fields, now) if refused else None
@@ -136,6 +137,7 @@ def seconds(text: str, now: float) -> float | None:
     return None if moment is None else max(moment - now, 0.0)
 
 
+@lru_cache(maxsize=64)
 def _date(text: str) -> float | None:
     """Return a date of HTTP or ISO 8601, in seconds since the epoch; one without a zone is of UTC."""
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
@@ -148,9 +150,9 @@ def _date(text: str) -> float | None:
 
 
 def _server_time(date: str | None, wall: float) -> float:
-    """Return the server's time: ours, unless its Date, which is cut to whole seconds, contradicts."""
+    """Return the server's time: ours, unless its Date contradicts, which is cut to whole seconds and a little old."""
     stated = None if date is None else _date(date)
-    return wall if stated is None else min(max(wall, stated), stated + 1)
+    return wall if stated is None or stated <= wall <= stated + 2 else stated
 
 
 def _hold(fields: dict[str, str], now: float) -> float | None:
@@ -187,12 +189,13 @@ def _left(state: Member, unit: int | str) -> Left | None:
 
 
 def _stated_by_family(fields: dict[str, str], now: float) -> Iterable[Left]:
-    for family in FAMILIES:
-        remaining, reset = fields.get(family.remaining), fields.get(family.reset)
-        if remaining is not None and reset is not None and _COUNT.fullmatch(remaining.strip()):
-            moment = seconds(reset, now)
-            if moment is not None:
-                yield Left(int(remaining), moment, family.counts_requests)
+    for name, remaining in fields.items():
+        for family in _FAMILIES_OF.get(name, ()):
+            reset = fields.get(family.reset)
+            if reset is not None and _COUNT.fullmatch(remaining.strip()):
+                moment = seconds(reset, now)
+                if moment is not None:
+                    yield Left(int(remaining), moment, family.counts_requests)
 
 
 def _tightest(lefts: list[Left]) -> Left | None:
