@@ -48,17 +48,17 @@ async def crowd(kind, family, *, retries=5, library=httpx, seed=1, **options):
     transport = RateLimitedTransport(wrapped=server, retries=retries, **options)
     waits, statuses = [], set()
 
-    async def task(client):
+    async def task():
         while anyio.current_time() < end:
             began = anyio.current_time()
-            response = await client.get("http://api/")
+            response = await transport.handle_async_request(library.Request("GET", "http://api/"))
             waits.append(anyio.current_time() - began)
             statuses.add(response.status_code)
 
     end = anyio.current_time() + WINDOWS * WINDOW
-    async with library.AsyncClient(transport=transport) as client, anyio.create_task_group() as group:
+    async with anyio.create_task_group() as group:
         for _ in range(TASKS):
-            group.start_soon(task, client)
+            group.start_soon(task)
     return Run(server, waits, statuses)
 
 

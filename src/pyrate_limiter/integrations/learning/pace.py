@@ -21,14 +21,15 @@ from math import inf
 from random import uniform
 from typing import NamedTuple, TypeAlias
 
-from .promise import Promise
+from .promise import Promise, Said
 
 Jitter: TypeAlias = Callable[[float, float], float]
 
 FIRST_STEP = 0.5
 """Seconds until the first question to a server that never said when to come back, and was never met before."""
-PATIENT, BRISK = 4, 2
+PATIENT, BRISK = 4, 1.4
 """A further question waits for this part of the time since the refusal: before a pace is known, and after."""
+FIRST = 3
 FEWEST = 64
 """The fewest requests between two lessons from which a pace is learned in full."""
 GROWTH = 0.025
@@ -120,12 +121,11 @@ class Pace:
         """Let a request go, and return its number."""
         if self._since == -inf:
             self._since = now
-        if self._promise.broken_by_next and not self._asking:
+        if not self._asking and self._promise.broken(self._under_way):
             self._promise.test(now)
             self._meet(now)
         if self._rate:
             self._next = max(self._next, now - CREDIT * self._epoch / self._rate) + 1 / self._rate
-        self._promise.spend()
         self._under_way += 1
         self._sent += 1
         return self._sent - 1
@@ -149,7 +149,8 @@ class Pace:
         elif number >= self._news_from:
             self._learn(now)
         if news.remaining is not None:
-            pause = self._promise.hear(number, now, news.remaining, news.reset, self._under_way, self._rate)
+            said = Said(number, news.remaining, news.reset, self._under_way, self._sent)
+            pause = self._promise.hear(said, now, self._rate)
             if pause:
                 self._until = max(self._until, now + pause)
                 self._smooth = 0
@@ -160,8 +161,7 @@ class Pace:
             self._meet(now)
         self._news_from = self._sent
         self._shut = now
-        self._promise.refused()
-        stated = news.hold if news.hold is not None else self._promise.reset(news.reset)
+        stated = self._promise.refused(news.hold, news.reset)
         step = self._step(now)
         if stated is None or self._doubted:
             wait = step
@@ -181,7 +181,7 @@ class Pace:
         """Return the seconds until the next question to a server that does not say when it will answer."""
         if not self._rate:
             return max(FIRST_STEP, (now - self._met) / PATIENT)
-        return max(2 / self._rate, (now - self._met) / BRISK)
+        return max(FIRST / self._rate, (now - self._met) / BRISK)
 
     def _meet(self, now: float) -> None:
         """Begin to ask one at a time."""
@@ -200,7 +200,7 @@ class Pace:
         if self._stated is not None and now < self._stated - 1:
             self._doubted = True
         # Asked several times, the server began to answer at some moment after the last refusal.
-        opened = (now + self._shut) / 2 if self._shut > self._met else now
+        opened = (now + self._shut) / 2 if self._shut > self._met and self._lessons > 1 else now
         measured = self._admitted / max(opened - self._since, 1e-3)
         enough = self._lessons == 1 or self._admitted >= self._epoch / 4
         self._rate = self._corrected(measured, enough)

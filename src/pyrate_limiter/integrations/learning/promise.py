@@ -27,6 +27,24 @@ class Mark(NamedTuple):
     slack: int = 0
 
 
+class Said(NamedTuple):
+    """What an answer says.
+
+    Attributes:
+        number: of the request.
+        remaining: so many are left.
+        reset: seconds after which there will be more, or all; None if that is not stated.
+        under_way: so many others are under way.
+        sent: so many were sent until now.
+    """
+
+    number: int
+    remaining: int
+    reset: float | None
+    under_way: int
+    sent: int
+
+
 class Promise:
     """How many requests are left until when, as far as that is known.
 
@@ -36,8 +54,8 @@ class Promise:
 
     def __init__(self, held: Callable[[float], float]) -> None:
         self._held = held
-        self._left = inf
-        self._number = -1  # of the request whose answer said so
+        self._left = inf  # the least that was said, until more is said to a request sent later
+        self._later = 0  # the first number that was sent later
         self._until = -inf  # when the next may go
         self._stated = -inf  # when there will be more, if it is true
         self._attempt = -inf  # when to try whether it is meant that way
@@ -47,31 +65,31 @@ class Promise:
         self._untrue = False  # before the moment, more was there
         self._testing = False
 
-    @property
-    def broken_by_next(self) -> bool:
-        """Whether one more request is more than is left."""
-        return self._left <= 0
+    def broken(self, under_way: int) -> bool:
+        """Return whether one request more may be more than is left: of those under way nobody knows if they count."""
+        return self._left <= under_way
 
     def due(self, under_way: int) -> float:
         """Return when the next request may go."""
-        if self._left > 0:
+        if self._left > under_way:
             return -inf
         return self._until if under_way else min(self._attempt, self._until)
-
-    def spend(self) -> None:
-        """Count a request that goes."""
-        self._left -= 1
 
     def test(self, now: float) -> None:
         """Take note that a request goes although nothing is left."""
         self._testing = now < self._stated - MARGIN / 2
         self._left = inf
 
-    def refused(self) -> None:
-        """Take note that a request was refused."""
+    def refused(self, hold: float | None, reset: float | None) -> float | None:
+        """Take note that a request was refused, and return the seconds until it may come back, if they are stated."""
         self._left = inf
         self._kept = self._kept or self._testing
         self._testing = False
+        if hold is None:
+            return None if self._untrue else reset
+        # Who is told to come back before the other moment learns what that one is: when all will be back.
+        self._untrue = self._untrue or (reset is not None and hold + MARGIN < reset)
+        return hold
 
     def proved(self, now: float) -> bool:
         """Take note that a request was let through; return whether the promise was nothing to learn from."""
@@ -81,24 +99,21 @@ class Promise:
         self._untrue = True
         return self._held(self._stated - now) < self._stated - now
 
-    def reset(self, seconds: float | None) -> float | None:
-        """Return the moment at which a refused request may come back, if the stated one is that."""
-        return None if self._untrue else seconds
-
-    def hear(self, number: int, now: float, remaining: int, reset: float | None, under_way: int, rate: float) -> float:
-        """Learn from what the answer to a request says, and return the seconds to pause for it."""
+    def hear(self, said: Said, now: float, rate: float) -> float:
+        """Learn from what an answer says, and return the seconds to pause for it."""
         self._heard += 1
+        remaining, reset = said.remaining, said.reset
         if reset is None or self._untrue:
             self._left = inf
             return 0
-        self._compare(Mark(now + reset, remaining, number, self._heard, under_way + 1), now)
+        self._compare(Mark(now + reset, remaining, said.number, self._heard, said.under_way + 1), now)
         if rate and reset * rate < SHORT:
             self._left = inf
             return 0 if remaining else self._held(reset)
-        # Those under way may be counted in what is left, or not yet. Answers may overtake each other.
-        left = remaining - under_way
-        self._left = left if number > self._number else min(self._left, left)
-        self._number = max(number, self._number)
+        if remaining > self._left and said.number < self._later:
+            return 0  # it was overtaken by one that knows better
+        self._left = remaining
+        self._later = said.sent
         self._until = now + self._held(reset)
         self._stated = now + reset
         self._attempt = now + 2 / rate if rate and not self._kept and reset > MARGIN else inf
@@ -111,4 +126,4 @@ class Promise:
             self._mark = said
         elif now < mark.until - MARGIN:
             spent = min(said.heard - mark.heard, said.number - mark.number)
-            self._untrue = self._untrue or said.remaining + spent > mark.remaining + mark.slack
+            self._untrue = self._untrue or said.remaining + spent > mark.remaining + mark.slack + said.slack
