@@ -1,0 +1,230 @@
+"""What a client may send next, learned from what a server answered.
+
+A state machine without a clock, a loop or a thread: time is an argument, in seconds of any clock that does not step.
+It suits servers of all kinds without being told which: windows that begin anew, windows that slide, buckets that fill.
+
+- Nothing is held back before the server has refused a request or said that nothing is left.
+- Then nobody goes until the stated moment. Where none is stated, or it proved wrong, one request at a time asks, each
+  after a longer while.
+- Once one is let through, few go first: as many may be under way as were let through since, plus one.
+- From then on requests are spread at the rate at which the server let them through between two such moments, however
+  it counts. While all goes well the pace grows, slowly at first, so that it meets the limit about once in two windows,
+  and a little is taken back when it does: so does TCP find the capacity of a path (V. Jacobson, "Congestion Avoidance
+  and Control", SIGCOMM 1988).
+- A refusal of what was sent before the last one was known says nothing new: a burst of them counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from random import uniform
+from typing import NamedTuple, TypeAlias
+
+from .promise import Promise, Said
+
+Jitter: TypeAlias = Callable[[float, float], float]
+
+FIRST_STEP = 0.5
+"""Seconds until the first question to a server that never said when to come back, and was never met before."""
+PATIENT, BRISK = 4, 1.4
+"""A further question waits for this part of the time since the refusal: before a pace is known, and after."""
+FIRST = 3
+FEWEST = 64
+"""The fewest requests between two lessons from which a pace is learned in full."""
+GROWTH = 0.025
+"""How much the pace grows over the first such number of requests; over the next, twice as much, and so on."""
+DOUBLINGS = 16
+BACK = 0.95
+"""What is kept of a pace that met the limit."""
+STEEPEST = 0.8
+"""The most of it that one lesson takes back once the first few are learned."""
+LESSONS = 4
+CREDIT = 0.1
+"""The part of an epoch's requests that may go at once after a pause."""
+FEW = 8
+"""As long as fewer may be under way, a request that was never refused goes before one that was."""
+LATENESS = 0.02, 1.0
+"""A hold is prolonged by chance by up to this part of it, and at most by so many seconds."""
+
+
+class News(NamedTuple):
+    """What one answer says.
+
+    Attributes:
+        refused: whether the request was refused for its rate.
+        hold: seconds after which to come back; None if that is not stated.
+        remaining: requests that are left; None if that is not stated.
+        reset: seconds after which there are more, or all of them; None if that is not stated.
+    """
+
+    refused: bool = False
+    hold: float | None = None
+    remaining: int | None = None
+    reset: float | None = None
+
+
+class Pace:
+    """What is known of one server.
+
+    Args:
+        max_hold: the most seconds to wait for a moment that the server states.
+        jitter: returns a number between two others.
+    """
+
+    def __init__(self, max_hold: float, jitter: Jitter = uniform) -> None:
+        self._max_hold = max_hold
+        self._jitter = jitter
+        self._promise = Promise(self._held)
+        # The requests: each has a number.
+        self._sent = 0
+        self._under_way = 0
+        self._room = inf  # for so many under way
+        self._news_from = 0  # the first number whose refusal says something new
+        # The hold.
+        self._until = -inf
+        self._asking = False  # nothing was let through since the limit was met
+        self._met = self._shut = -inf  # when it was met, and when the last question was refused
+        self._stated: float | None = None  # when the server said that it would answer
+        self._doubted = False  # it answered long before that
+        # The pace, in requests per second; 0: none yet.
+        self._rate = 0.0
+        self._next = -inf
+        self._lessons = 0
+        # The epoch, from which the pace is learned, and how well it goes since the last lesson.
+        self._since = -inf
+        self._admitted = 0
+        self._epoch = FEWEST
+        self._smooth = 0
+
+    @property
+    def cautious(self) -> bool:
+        """Whether the next request may well be refused."""
+        return self._room < FEW
+
+    def due(self, now: float) -> float:
+        """Return when the next request may go; infinity if that depends on those under way."""
+        if self._under_way >= self._room:
+            return inf
+        due = max(self._until, self._next, self._promise.due(self._under_way))
+        if due > now + self._max_hold + LATENESS[1]:
+            self._forget_moments()  # they are of another clock: that of a loop that has ended
+            return now
+        return due
+
+    def expected(self, now: float, before: int) -> float:
+        """Return the earliest moment for a request with so many before it."""
+        due = max(self._until, self._next, now)
+        return due + before / self._rate if self._rate else due
+
+    def send(self, now: float) -> int:
+        """Let a request go, and return its number."""
+        if self._since == -inf:
+            self._since = now
+        if not self._asking and self._promise.broken(self._under_way):
+            self._promise.test(now)
+            self._meet(now)
+        if self._rate:
+            self._next = max(self._next, now - CREDIT * self._epoch / self._rate) + 1 / self._rate
+        self._under_way += 1
+        self._sent += 1
+        return self._sent - 1
+
+    def lost(self) -> None:
+        """Take note that a request has ended without an answer."""
+        self._under_way -= 1
+
+    def answered(self, number: int, now: float, news: News) -> None:
+        """Learn from the answer to a request."""
+        self._under_way -= 1
+        if news.refused:
+            if number >= self._news_from:
+                self._refused(now, news)
+            return
+        self._admitted += 1
+        self._smooth += 1
+        if not self._asking:
+            self._room += 1
+            self._grow()
+        elif number >= self._news_from:
+            self._learn(now)
+        if news.remaining is not None:
+            said = Said(number, news.remaining, news.reset, self._under_way, self._sent)
+            pause = self._promise.hear(said, now, self._rate)
+            if pause:
+                self._until = max(self._until, now + pause)
+                self._smooth = 0
+
+    def _refused(self, now: float, news: News) -> None:
+        again = self._asking
+        if not again:
+            self._meet(now)
+        self._news_from = self._sent
+        self._shut = now
+        stated = self._promise.refused(news.hold, news.reset)
+        step = self._step(now)
+        if stated is None or self._doubted:
+            wait = step
+        elif again and self._stated is not None:
+            wait = max(stated, step)  # what was stated the last time proved wrong
+        else:
+            wait = stated
+        self._stated = None if stated is None else now + stated
+        self._until = now + self._held(wait)
+
+    def _held(self, seconds: float) -> float:
+        """Return how many seconds to wait for a moment that is so far away."""
+        seconds = min(seconds, self._max_hold)
+        return seconds + self._jitter(0, min(LATENESS[0] * seconds, LATENESS[1]))
+
+    def _step(self, now: float) -> float:
+        """Return the seconds until the next question to a server that does not say when it will answer."""
+        if not self._rate:
+            return max(FIRST_STEP, (now - self._met) / PATIENT)
+        return max(FIRST / self._rate, (now - self._met) / BRISK)
+
+    def _meet(self, now: float) -> None:
+        """Begin to ask one at a time."""
+        self._asking = True
+        self._stated = None
+        self._met = self._shut = now
+        self._news_from = self._sent
+        self._room = 1
+
+    def _learn(self, now: float) -> None:
+        """Take the pace from what was let through since the last lesson, now that something is again."""
+        self._asking = False
+        self._room = 2
+        self._smooth = 0
+        self._lessons += 1
+        if self._stated is not None and now < self._stated - 1:
+            self._doubted = True
+        # Asked several times, the server began to answer at some moment after the last refusal.
+        opened = (now + self._shut) / 2 if self._shut > self._met and self._lessons > 1 else now
+        measured = self._admitted / max(opened - self._since, 1e-3)
+        enough = self._lessons == 1 or self._admitted >= self._epoch / 4
+        self._rate = self._corrected(measured, enough)
+        if self._promise.proved(now):
+            self._rate = 0.0  # it was learned from holds without a reason
+        if enough:
+            self._epoch = max(FEWEST, self._admitted, self._epoch // 2)
+            self._since = now
+            self._admitted = 0
+
+    def _corrected(self, measured: float, enough: bool) -> float:
+        rate = self._rate * BACK
+        if not rate:
+            return measured
+        if measured >= rate:
+            return rate
+        if enough and (self._lessons < LESSONS or measured < rate / 2):
+            return measured
+        return max(measured, STEEPEST * rate)
+
+    def _grow(self) -> None:
+        if self._rate:
+            self._rate *= 1 + GROWTH * 2 ** min(self._smooth // self._epoch, DOUBLINGS) / self._epoch
+
+    def _forget_moments(self) -> None:
+        self._until = self._next = self._since = -inf
+        self._promise = Promise(self._held)
