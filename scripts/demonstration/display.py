@@ -48,7 +48,7 @@ def live(console: Console) -> Progress:
 def table(title: str, runs: list[Run], caption: str) -> Table:
     """Return the table that ends the demo."""
     shown = Table("", title=title, caption=caption, title_justify="left", caption_justify="left")
-    for heading in ("time", "calls", "taken", "refused by the server", "calls per second"):
+    for heading in ("time", "calls", "taken", "refused by\nthe server", "calls per\nsecond"):
         shown.add_column(heading, justify="right")
     for run in runs:
         colour = "red" if run.refused else "green"
