@@ -30,7 +30,8 @@ COMMANDS = [
     if line and not line.startswith("#")
 ]
 _LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
-_TEST = re.compile(r"`(tests/\w+\.py)(?:::(\w+))?`")
+_TEST = re.compile(r"`(?:(tests/\w+\.py)(?:::(\w+))?|(test_\w+))`")
+_CONTRACT = ROOT / "src" / "pyrate_limiter" / "testing" / "contract.py"
 
 
 def name_of(value: object) -> str | None:
@@ -91,15 +92,33 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_tests_it_names_are_there(page: Path) -> None:
-    for path, name in _TEST.findall(page.read_text()):
-        assert (ROOT / path).exists(), f"{path} is not there"
-        assert not name or name in functions(ROOT / path), f"{path} has no {name}"
+    for path, name, of_the_contract in _TEST.findall(page.read_text()):
+        if of_the_contract:
+            assert of_the_contract in functions(_CONTRACT)
+        else:
+            assert (ROOT / path).exists(), f"{path} is not there"
+            assert not name or name in functions(ROOT / path), f"{path} has no {name}"
 
 
 @cache
 def functions(path: Path) -> set[str]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)}
+
+
+def test_the_backend_that_is_shown_keeps_the_contract(tmp_path: Path) -> None:
+    shown = [block.code for block in blocks(ROOT / "docs" / "architecture.md", "python")]
+    (backend,) = [code for code in shown if "(AbstractBucket)" in code]
+    (suite,) = [code for code in shown if "(BucketContract)" in code]
+    (tmp_path / "test_shown.py").write_text(backend + suite)
+    (tmp_path / "conftest.py").write_text('import pytest\n\n@pytest.fixture\ndef anyio_backend(): return "asyncio"\n')
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-o", "anyio_mode=auto", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d\d passed", done.stdout)
 
 
 def test_the_pages_speak_of_every_public_name() -> None:
@@ -114,7 +133,9 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         page = ahead.pop()
         if page not in reached and page.suffix == ".md":
             reached.add(page)
-            ahead += [(page.parent / path).resolve() for path, _ in _LINK.findall(page.read_text()) if path[:4] != "http"]
+            ahead += [
+                (page.parent / path).resolve() for path, _ in _LINK.findall(page.read_text()) if path[:4] != "http"
+            ]
     assert set(PAGES) == reached
 
 

@@ -86,10 +86,9 @@ def parsed() -> argparse.Namespace:
 
 def positive(text: str) -> int:
     """Return an int above zero."""
-    number = int(text)
-    if number <= 0:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 if __name__ == "__main__":

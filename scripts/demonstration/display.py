@@ -38,7 +38,9 @@ def live(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description:18}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.completed:>4} calls, [red]{task.fields[refused]:>4} refused[/]  {task.fields[seconds]:4.1f} s"),
+        TextColumn(
+            "{task.completed:>4} calls, [red]{task.fields[refused]:>4} refused[/]  {task.fields[seconds]:4.1f} s"
+        ),
         console=console,
         disable=not console.is_terminal,
         transient=True,
