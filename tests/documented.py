@@ -1,6 +1,6 @@
 """Runs the examples of a page: `python documented.py PAGE` runs its blocks in order, as one session.
 
-A block may await at its top level. What it prints is compared with its lines that begin with ``#>``, if it has any.
+A block may await at its top level. What it prints is compared with its lines that begin with ``# ->``, if it has any.
 Whole programs, which start an event loop or processes of their own, are left to the test that runs each as a file.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROGRAM = re.compile(r"\b(asyncio|trio|anyio)\.run\(|__name__ ==")
-_SAYS = "#>"
+_SAYS = "# ->"
 
 
 class Block(NamedTuple):
