@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ from typing import Any, NamedTuple
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROGRAM = re.compile(r"\b(asyncio|trio|anyio)\.run\(|__name__ ==")
 _SAYS = "# ->"
+SERVERS = {"REDIS_URL": "redis_url", "POSTGRES_URL": "postgres_dsn"}
+"""Names that blocks may use for the URL of a server, and the fixtures that know it."""
 
 
 class Block(NamedTuple):
@@ -50,7 +54,9 @@ def blocks(page: Path, language: str) -> Iterator[Block]:
 
 def run(page: Path) -> None:
     """Run the blocks of a page, all on one event loop."""
-    names: dict[str, Any] = {"__name__": "documented"}
+    logging.getLogger("pyrate_limiter").addHandler(logging.NullHandler())
+    servers = {name: os.environ[name] for name in SERVERS if name in os.environ}
+    names: dict[str, Any] = {"__name__": "documented", **servers}
     with asyncio.Runner() as runner:
         for block in blocks(page, "python"):
             if not block.is_program:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 from calling import Calls
 from crew import working
 from display import Run, live, table
-from limits import ALONE, BACKENDS, MARGIN, Limit
+from limits import BACKENDS, MARGIN, Limit
 from rich.console import Console
 from rich.progress import Progress
 from server import running_server
@@ -27,7 +27,8 @@ def main() -> int:
     code = 0
     try:
         with ExitStack() as stack:
-            place = stack.enter_context(BACKENDS[options.backend].place())
+            given = nullcontext(options.url) if options.url else BACKENDS[options.backend].place()
+            place = stack.enter_context(given)
             url = stack.enter_context(running_server(options.rate))
             bars = stack.enter_context(live(console))
             for run, limit in zip(runs, [None, Limit(options.backend, options.rate, place)], strict=True):
@@ -76,11 +77,14 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--requests", type=positive, default=200, help="calls to make in each of both runs (200)")
     parser.add_argument("--backend", choices=BACKENDS, default="memory", help="where the limit is kept (memory)")
     parser.add_argument("--workers", type=positive, default=1, help=f"processes that make them, up to {TASKS} (1)")
+    parser.add_argument("--url", help="of the Redis or PostgreSQL server; one is started if this is not given")
     options = parser.parse_args()
     if options.workers > TASKS:
         parser.error(f"the calls come from {TASKS} tasks: no more than {TASKS} workers")
-    if options.workers > 1 and options.backend in ALONE:
-        parser.error("memory is not shared by processes: give a --backend that is, such as sqlite")
+    if options.workers > 1 and not BACKENDS[options.backend].shared:
+        parser.error(f"{options.backend} is not shared by processes: give a --backend that is, such as sqlite")
+    if options.url and not BACKENDS[options.backend].served:
+        parser.error(f"{options.backend} has no URL: give a --backend that has, such as redis")
     return options
 
 
