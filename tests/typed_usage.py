@@ -12,6 +12,7 @@ from pyrate_limiter import (
     GCRA,
     LIMITER,
     AbstractBucket,
+    Admit,
     Answer,
     BucketAsyncWrapper,
     BucketFactory,
@@ -21,7 +22,11 @@ from pyrate_limiter import (
     InMemoryBucket,
     Limiter,
     LimiterDelayException,
+    LocalShare,
+    MultiprocessBucket,
+    PostgresBucket,
     Rate,
+    RedisBucket,
     SQLiteBucket,
     create_inmemory_limiter,
     create_sqlite_bucket,
@@ -142,6 +147,14 @@ async def buckets(bucket: AbstractBucket) -> None:
     assert_type(bucket.statistics(), BucketStatistics)
     assert_type(bucket.statistics().keys, int | None)
     assert_type(ScriptedStore(rate, delay=0.01).granted, int)
+
+
+async def stores() -> None:
+    assert_type(MultiprocessBucket.init([rate], name="api"), MultiprocessBucket)
+    assert_type(Limiter(SQLiteBucket([rate], "limits.db", use_file_lock=True)), Limiter[bool])
+    assert_type(RedisBucket(rate, "redis://localhost", when_down=LocalShare(0.25)).outage.down, bool)
+    assert_type(PostgresBucket(rate, "postgresql://localhost", when_down=Admit()).outage.degraded, int)
+    assert_type(PostgresBucket.ddl("limits"), str)
 
 
 async def decorated(limiter: Limiter) -> None:
