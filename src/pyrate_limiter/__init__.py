@@ -12,7 +12,17 @@ from .algorithms import (
     TokenBucket,
 )
 from .bucket import AbstractBucket, BucketStatistics, InstantBucket
-from .buckets import InMemoryBucket, MultiprocessBucket, TableFull
+from .buckets import (
+    Admit,
+    Fail,
+    InMemoryBucket,
+    LocalShare,
+    MultiprocessBucket,
+    Refuse,
+    StoreDown,
+    TableFull,
+    WhenDown,
+)
 from .decisions import BEHIND, BUSY, FOREVER, RESET, Answer, Ask, Decision
 from .errors import (
     BucketFullException,
@@ -35,7 +45,7 @@ from .rates import Duration, Rate, validate_rate_list
 from .routing import BucketAsyncWrapper, BucketFactory
 
 if TYPE_CHECKING:
-    from .buckets import SQLiteBucket
+    from .buckets import PostgresBucket, RedisBucket, SQLiteBucket
 
 __all__ = [
     "BEHIND",
@@ -45,6 +55,7 @@ __all__ = [
     "LIMITER",
     "RESET",
     "AbstractBucket",
+    "Admit",
     "Algorithm",
     "Answer",
     "Ask",
@@ -54,6 +65,7 @@ __all__ = [
     "BucketStatistics",
     "Decision",
     "Duration",
+    "Fail",
     "FixedWindow",
     "InMemoryBucket",
     "InstantBucket",
@@ -61,16 +73,22 @@ __all__ = [
     "Limiter",
     "LimiterClosed",
     "LimiterDelayException",
+    "LocalShare",
     "MultiprocessBucket",
+    "PostgresBucket",
     "Rate",
     "RateLimitError",
+    "RedisBucket",
+    "Refuse",
     "SQLiteBucket",
     "SlidingWindowCounter",
     "SlidingWindowLog",
+    "StoreDown",
     "StoreError",
     "TableFull",
     "TokenBucket",
     "WeightTooLarge",
+    "WhenDown",
     "WouldBlock",
     "create_inmemory_limiter",
     "create_sqlite_bucket",

@@ -7,13 +7,30 @@ from typing import TYPE_CHECKING
 
 from .memory import InMemoryBucket
 from .multiprocess import MultiprocessBucket, TableFull
+from .outage import StoreDown
+from .policies import Admit, Fail, LocalShare, Refuse, WhenDown
 
 if TYPE_CHECKING:
+    from .postgres import PostgresBucket
+    from .redis import RedisBucket
     from .sqlite import SQLiteBucket
 
-_WITH_DRIVERS = {"SQLiteBucket": ".sqlite"}
+_WITH_DRIVERS = {"PostgresBucket": ".postgres", "RedisBucket": ".redis", "SQLiteBucket": ".sqlite"}
 
-__all__ = ["InMemoryBucket", "MultiprocessBucket", "SQLiteBucket", "TableFull"]
+__all__ = [
+    "Admit",
+    "Fail",
+    "InMemoryBucket",
+    "LocalShare",
+    "MultiprocessBucket",
+    "PostgresBucket",
+    "RedisBucket",
+    "Refuse",
+    "SQLiteBucket",
+    "StoreDown",
+    "TableFull",
+    "WhenDown",
+]
 
 
 def __getattr__(name: str) -> object:
