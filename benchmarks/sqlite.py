@@ -40,8 +40,8 @@ def gcra(path: str) -> Iterator[Take]:
 
 
 def ours(path: str, algorithm: str) -> Take:
-    import pyrate_limiter  # noqa: PLC0415 one of two packages of this name
-    from pyrate_limiter.buckets import SQLiteBucket  # noqa: PLC0415
+    import pyrate_limiter
+    from pyrate_limiter.buckets import SQLiteBucket
 
     rate, kind = pyrate_limiter.Rate(LIMIT, INTERVAL), getattr(pyrate_limiter, algorithm)
     bucket = SQLiteBucket(rate, path, algorithm=kind, use_file_lock=True)
@@ -51,7 +51,7 @@ def ours(path: str, algorithm: str) -> Take:
 
 @contextmanager
 def peer(path: str) -> Iterator[Take]:
-    from pyrate_limiter.limiter_factory import create_sqlite_limiter  # noqa: PLC0415 the other package
+    from pyrate_limiter.limiter_factory import create_sqlite_limiter
 
     with create_sqlite_limiter(LIMIT, INTERVAL, path, use_file_lock=True) as limiter:
         yield partial(limiter.try_acquire_async, blocking=False)
@@ -113,8 +113,8 @@ def measured(who: str, case: str, seconds: float, python: str) -> list[float]:
 
 async def open_and_close(path: str) -> float:
     """Return the milliseconds that opening, one decision and closing take; imports apart."""
-    from pyrate_limiter import Rate  # noqa: PLC0415
-    from pyrate_limiter.buckets import SQLiteBucket  # noqa: PLC0415
+    from pyrate_limiter import Rate
+    from pyrate_limiter.buckets import SQLiteBucket
 
     began = time.perf_counter()
     bucket = SQLiteBucket(Rate(LIMIT, INTERVAL), path)
