@@ -245,10 +245,10 @@ class BucketContract:
         async def one() -> None:
             granted.append(await bucket.acquire(2))
 
+        before = (await bucket.peek()).at
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(one)
             await anyio.sleep(0.02)
-            before = (await bucket.peek()).at
             late = time.monotonic() + 0.3
             while time.monotonic() < late:
                 pass  # the loop is blocked while the waiter is due

@@ -18,7 +18,7 @@ from .sources import Connection
 KINDS = ("even", "fixed", "counter", "log")
 """The SQL functions, one for each family of algorithms."""
 _FILES = ("tables", "statements", "function", *KINDS)
-_SQL = {name: (files(__package__) / f"{name}.sql").read_text("utf-8") for name in _FILES}
+_SQL = {name: (files(__package__ or "") / f"{name}.sql").read_text("utf-8") for name in _FILES}
 """Read now, and not when the first bucket is used: that may be on an event loop."""
 _VERSION = 1
 _LONGEST = 40

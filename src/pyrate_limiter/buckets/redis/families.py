@@ -112,7 +112,7 @@ _FAMILIES: dict[type[Algorithm], tuple[str, Callable[[Rate], tuple[int, ...]]]] 
 
 
 def _source(family: str) -> str:
-    folder = files(__package__).joinpath("scripts")
+    folder = files(__package__ or "").joinpath("scripts")
     return "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in ("prelude", family, "decide"))
 
 

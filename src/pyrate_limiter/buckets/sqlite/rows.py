@@ -115,16 +115,10 @@ class Rows:
 
     def _unpack(self, key: str, data: bytes) -> State:
         try:
-            form, check = _HEADER.unpack_from(data)
-            packed = data[_HEADER.size :]
-            sound = (form, check) == (_FORM, crc32(packed))
-            state = self._rule.unpack(packed) if sound else None
-        except (ValueError, TypeError, struct.error):
-            sound = False
-        if not sound:
+            return self._rule.unpack(_checked(data))
+        except (ValueError, TypeError, struct.error) as error:
             where = f"the state of {key!r} in its table {self._table!r}"
-            raise UnusableError(f"{where} is corrupt; delete that row, or give another table name")
-        return state
+            raise UnusableError(f"{where} is corrupt; delete that row, or give another table name") from error
 
 
 class Sweep:
@@ -146,6 +140,14 @@ class Sweep:
             self._hand = self._rows.middle(db)
         self._hand = self._rows.sweep(db, self._hand, self._due, now)
         self._pause, self._due = _EVERY, _LOOK
+
+
+def _checked(data: bytes) -> bytes:
+    """Return what the rule packed; raise ValueError or struct.error if it is not as it was written."""
+    packed = data[_HEADER.size :]
+    if _HEADER.unpack_from(data) != (_FORM, crc32(packed)):
+        raise ValueError("the checksum is wrong")
+    return packed
 
 
 def _by_many(items: list[T]) -> Iterator[list[T]]:
