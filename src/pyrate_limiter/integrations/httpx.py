@@ -49,12 +49,7 @@ class _Names:
         return response.headers.raw  # type: ignore[no-any-return]
 
     def replayable(self, request: Any) -> bool:
-        """Return whether the body is in memory; a stream can be read only once."""
-        try:
-            request.content  # noqa: B018  # it raises if it was not read
-        except RuntimeError:
-            return False
-        return True
+        return isinstance(request.stream, _library_of(request).ByteStream)  # in memory; a stream is read only once
 
 
 class _Library(_Names):
