@@ -167,9 +167,9 @@ async def decorated(limiter: Limiter) -> None:
         return user.encode()
 
     assert_type(plain(1, text="a"), list[int])
-    assert_type(await awaited("ann"), bytes)
+    assert_type(await awaited("user-1"), bytes)
     called: Callable[[str], Awaitable[bytes]] = awaited
-    assert_type(await called("ann"), bytes)
+    assert_type(await called("user-1"), bytes)
 
 
 class Tiers(BucketFactory):

@@ -49,15 +49,7 @@ class _Names:
         return response.headers.raw  # type: ignore[no-any-return]
 
     def replayable(self, request: Any) -> bool:
-        """Return whether the body is in memory; a stream can be read only once."""
-        try:
-            request.content  # noqa: B018  # it raises if it was not read
-        except RuntimeError:
-            return False
-        return True
-
-    def refusal(self, request: Any, headers: dict[str, str], text: str) -> Any:
-        return _library_of(request).Response(429, headers=headers, text=text, request=request)
+        return isinstance(request.stream, _library_of(request).ByteStream)  # in memory; a stream is read only once
 
 
 class _Library(_Names):
@@ -111,7 +103,9 @@ class RateLimitedTransport(_AsyncTransport):
         is_limited: Callable[[Any], bool] | None = None,
         respond: bool = False,
     ) -> None:
-        options = Options(_keyed(key), weight, max_wait, obey_server, max_hold, retries, is_limited, respond)
+        options = Options(
+            _keyed(key), weight, max_wait, obey_server, max_hold, retries, is_limited, _refusal if respond else None
+        )
         self._sender = Sender(_Library(), limiter, options)
         self._wrapped = wrapped
 
@@ -164,7 +158,9 @@ class RateLimitedSyncTransport(_SyncTransport):
         is_limited: Callable[[Any], bool] | None = None,
         respond: bool = False,
     ) -> None:
-        options = Options(_keyed(key), weight, max_wait, obey_server, max_hold, retries, is_limited, respond)
+        options = Options(
+            _keyed(key), weight, max_wait, obey_server, max_hold, retries, is_limited, _refusal if respond else None
+        )
         self._sender = SyncSender(_SyncLibrary(), limiter, options)
         self._wrapped = wrapped
 
@@ -205,3 +201,7 @@ def _keyed(key: Callable[[Any], str] | None) -> Callable[[Any], str]:
 def _library_of(request: Any) -> Any:
     """Return httpx or httpx2: the one whose request it is."""
     return sys.modules[type(request).__module__.partition(".")[0]]
+
+
+def _refusal(request: Any, headers: dict[str, str], text: str) -> Any:
+    return _library_of(request).Response(429, headers=headers, text=text, request=request)

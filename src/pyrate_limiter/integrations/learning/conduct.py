@@ -14,6 +14,7 @@ from .reading import RETRY_AFTER, read, wanted
 
 AnyGate = TypeVar("AnyGate", Gate, SyncGate)
 Key: TypeAlias = Callable[[Any], str]
+Refusal: TypeAlias = Callable[[Any, dict[str, str], str], Any]
 Weight: TypeAlias = int | Callable[[Any], int]
 TooBusy: TypeAlias = TooLate | BucketFullException | LimiterDelayException
 
@@ -38,9 +39,6 @@ class Names(Protocol):
 
     def replayable(self, request: Any) -> bool:
         """Return whether the body can be sent a second time."""
-
-    def refusal(self, request: Any, headers: dict[str, str], text: str) -> Any:
-        """Return a response of our own, with status 429."""
 
 
 class Library(Names, Protocol):
@@ -70,7 +68,8 @@ class Options(NamedTuple):
         retries: how often a request is sent again that the server refused.
         is_limited: a function of the response that says whether it refuses for the rate; None: 429 does, and 503 with
             Retry-After.
-        respond: whether to answer with a 429 of our own where otherwise an exception is raised.
+        refusal: makes a 429 of our own, of the request, the fields and the text, to be returned where otherwise an
+            exception is raised; None: it is raised.
     """
 
     key: Key | None = None
@@ -80,7 +79,7 @@ class Options(NamedTuple):
     max_hold: float = 600.0
     retries: int = 0
     is_limited: Callable[[Any], bool] | None = None
-    respond: bool = False
+    refusal: Refusal | None = None
 
     def check(self, limiter: Limiter[Any] | None) -> None:
         """Raise ValueError if they contradict each other."""
@@ -153,8 +152,8 @@ class Conduct(Generic[AnyGate]):
 
     def refuse(self, request: Any, name: str, weight: int, error: TooBusy) -> Any:
         """Return a response that says that a request could not be sent, or raise an error that says so."""
-        if self.options.respond:
-            return self._library.refusal(request, *_said(error))
+        if self.options.refusal is not None:
+            return self.options.refusal(request, *_said(error))
         if isinstance(error, TooLate):
             raise LimiterDelayException(
                 f"{name!r} holds requests back for {error.seconds:.6g} s more, longer than the"

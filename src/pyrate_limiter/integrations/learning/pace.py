@@ -26,24 +26,25 @@ from .promise import Promise, Said
 Jitter: TypeAlias = Callable[[float, float], float]
 
 FIRST_STEP = 0.5
-"""Seconds until the first question to a server that never said when to come back, and was never met before."""
+"""Seconds until the first question to a server that does not say when it will answer, before its pace is known."""
+FIRST_GAPS = 3
+"""Afterwards: so many requests would have gone meanwhile at the pace."""
 PATIENT, BRISK = 4, 1.4
-"""A further question waits for this part of the time since the refusal: before a pace is known, and after."""
-FIRST = 3
-FEWEST = 64
-"""The fewest requests between two lessons from which a pace is learned in full."""
+"""A further question waits for the time since the refusal, divided by this: before the pace is known, and after."""
+FEW = 8
+"""Fewer requests say nothing about a pace. While so few may be under way, one that was refused yields to the others."""
+FEWEST, MOST = 16, 1024
+"""An epoch is as many requests as were let through between two lessons, but at least and at most so many."""
 GROWTH = 0.025
-"""How much the pace grows over the first such number of requests; over the next, twice as much, and so on."""
+"""How much the pace grows over the first epoch without a refusal; over the next, twice as much, and so on."""
 DOUBLINGS = 16
 BACK = 0.95
 """What is kept of a pace that met the limit."""
 STEEPEST = 0.8
-"""The most of it that one lesson takes back once the first few are learned."""
+"""What is kept of it at least, if it was learned from more than the first few lessons."""
 LESSONS = 4
 CREDIT = 0.1
-"""The part of an epoch's requests that may go at once after a pause."""
-FEW = 8
-"""As long as fewer may be under way, a request that was never refused goes before one that was."""
+"""The part of an epoch that may go at once after a pause."""
 LATENESS = 0.02, 1.0
 """A hold is prolonged by chance by up to this part of it, and at most by so many seconds."""
 
@@ -179,9 +180,9 @@ class Pace:
 
     def _step(self, now: float) -> float:
         """Return the seconds until the next question to a server that does not say when it will answer."""
-        if not self._rate:
+        if not self._rate or self._lessons < 2:
             return max(FIRST_STEP, (now - self._met) / PATIENT)
-        return max(FIRST / self._rate, (now - self._met) / BRISK)
+        return max(FIRST_GAPS / self._rate, (now - self._met) / BRISK)
 
     def _meet(self, now: float) -> None:
         """Begin to ask one at a time."""
@@ -202,12 +203,14 @@ class Pace:
         # Asked several times, the server began to answer at some moment after the last refusal.
         opened = (now + self._shut) / 2 if self._shut > self._met and self._lessons > 1 else now
         measured = self._admitted / max(opened - self._since, 1e-3)
-        enough = self._lessons == 1 or self._admitted >= self._epoch / 4
-        self._rate = self._corrected(measured, enough)
+        enough = self._admitted >= FEW and (not self._rate or self._admitted >= self._epoch / 4)
+        if self._rate or enough:
+            self._rate = self._corrected(measured, enough)
         if self._promise.proved(now):
             self._rate = 0.0  # it was learned from holds without a reason
         if enough:
-            self._epoch = max(FEWEST, self._admitted, self._epoch // 2)
+            self._epoch = min(max(FEWEST, self._admitted, self._epoch // 2), MOST)
+        if enough or self._lessons == 1:  # when it began, others may have used up most of what there was
             self._since = now
             self._admitted = 0
 
