@@ -30,13 +30,12 @@ SHARED = Rate(100, 500)
 both_ways = pytest.mark.parametrize("functions", [True, False], ids=["functions", "statements"])
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop"),
-    ],
-)
+ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
+UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop")
+both_loops = pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], indirect=True)
+
+
+@pytest.fixture(scope="module", params=[UVLOOP])
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -54,6 +53,7 @@ def dsn(server: PostgresServer) -> Iterator[str]:
         server.resume()
 
 
+@both_loops
 @both_ways
 async def test_a_paused_server_costs_the_budget_once_and_spends_nothing_when_it_wakes(
     server: PostgresServer, dsn: str, functions: bool
@@ -160,6 +160,7 @@ async def test_a_restart_in_the_middle(server: PostgresServer, dsn: str, functio
     assert failed
 
 
+@both_loops
 @both_ways
 async def test_connections_that_are_cut_all_the_time_admit_nothing_twice(dsn: str, functions: bool) -> None:
     granted, failed = 0, 0
