@@ -2,6 +2,7 @@
 
 The first trip locks the rows and brings the states, the second one saves what changed.
 """
+# pyright: reportArgumentType=false, reportCallIssue=false (psycopg wants literals; here names are quoted)
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The table, its pages and its functions: their names, their DDL, and how they are made."""
+# pyright: reportArgumentType=false, reportCallIssue=false (psycopg wants literals; here names are quoted)
 
 from __future__ import annotations
 

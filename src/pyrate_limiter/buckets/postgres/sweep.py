@@ -1,4 +1,5 @@
 """The sweep: rows that say nothing any more go in small steps, after a batch has been answered."""
+# pyright: reportArgumentType=false, reportCallIssue=false (psycopg wants literals; here names are quoted)
 
 from __future__ import annotations
 

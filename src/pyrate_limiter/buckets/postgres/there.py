@@ -1,4 +1,5 @@
 """Deciding in the server: one call of an SQL function, one trip, one transaction."""
+# pyright: reportArgumentType=false, reportCallIssue=false (psycopg wants literals; here names are quoted)
 
 from __future__ import annotations
 
