@@ -2,7 +2,8 @@
 
 The first trip locks the rows and brings the states, the second one saves what changed.
 """
-# pyright: reportArgumentType=false, reportCallIssue=false (psycopg wants literals; here names are quoted)
+# psycopg wants literals of SQL; here names are quoted into it.
+# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

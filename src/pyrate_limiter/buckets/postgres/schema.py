@@ -1,5 +1,6 @@
 """The table, its pages and its functions: their names, their DDL, and how they are made."""
-# pyright: reportArgumentType=false, reportCallIssue=false (psycopg wants literals; here names are quoted)
+# psycopg wants literals of SQL; here names are quoted into it.
+# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The sweep: rows that say nothing any more go in small steps, after a batch has been answered."""
-# pyright: reportArgumentType=false, reportCallIssue=false (psycopg wants literals; here names are quoted)
+# psycopg wants literals of SQL; here names are quoted into it.
+# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Deciding in the server: one call of an SQL function, one trip, one transaction."""
-# pyright: reportArgumentType=false, reportCallIssue=false (psycopg wants literals; here names are quoted)
+# psycopg wants literals of SQL; here names are quoted into it.
+# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
