@@ -183,7 +183,7 @@ def _units(policies: tuple[Member, ...] | None) -> dict[str, int | str]:
 
 def _left(state: Member, unit: int | str) -> Left | None:
     remaining, reset = state.parameters.get(NAMES.remaining), state.parameters.get(NAMES.seconds, 0)
-    if remaining.__class__ is not int or reset.__class__ is not int or remaining < 0 or reset < 0:
+    if type(remaining) is not int or type(reset) is not int or remaining < 0 or reset < 0:
         return None
     return Left(remaining, float(reset), unit == NAMES.requests)
 
