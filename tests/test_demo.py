@@ -48,9 +48,9 @@ def test_the_server_refuses_none_with_a_limiter(demo: Path, backend: list[str]) 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     table = rows(done.stdout)
-    time, calls, taken, refused, _ = table["with limiter"]
+    _, calls, taken, refused, pace = table["with limiter"]
     assert (calls, taken, refused) == ("30", "30", "0")
-    assert float(time.split()[0]) >= 1.0
+    assert 0 < float(pace) < 20
     _, calls, taken, refused, _ = table["without limiter"]
     assert (calls, int(taken) + int(refused)) == ("30", 30)
     assert int(refused) > 0 or float(table["without limiter"][0].split()[0]) > 1.0

@@ -63,10 +63,11 @@ def shared_out(url: str, run: Run, workers: int) -> list[Calls]:
 
 def explanation(options: argparse.Namespace) -> str:
     """Return what the numbers do not say."""
+    interval = 1000 + MARGIN
     return (
-        f"The limiter ({options.backend}) keeps {options.rate} per {1 + MARGIN / 1000:g} s: {MARGIN} ms more than the"
-        f" server's second, since the way to a server does not always take equally long. The first {options.rate} go"
-        " at once, so a short run shows more calls per second than that."
+        f"The limiter ({options.backend}) lets a call go every {interval / options.rate:.4g} ms, {options.rate} in"
+        f" {interval / 1000:g} s: that is {MARGIN} ms more than the server's second, since the way to a server does"
+        " not always take equally long."
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyrate_limiter import (
+    GCRA,
     AbstractBucket,
     Duration,
     InMemoryBucket,
@@ -25,12 +26,15 @@ from pyrate_limiter import (
 
 ROOT = Path(__file__).resolve().parents[2]
 MARGIN = 100
-"""Milliseconds by which the limiter's window is longer than the server's second.
+"""Milliseconds by which the limiter's interval is longer than the server's second.
 
 A permit is stamped here and counted there, a little later, and how much later varies: with the network, and with what
-else both machines do. Two calls whose stamps are a window apart arrive a window apart only if their ways take equally
-long. So the window is longer, by more than the ways differ; the price is that part of the rate.
+else both machines do. Calls that are stamped a second apart arrive a second apart only if their ways take equally long.
+So the interval is longer, by more than the ways differ; the price is that part of the rate. And calls go evenly, one by
+one, since the last of twenty that go at once waits for the other nineteen.
 """
+NAME = "pyrate_limiter_demo"
+"""What the demo's limit is called on a server."""
 Place = str
 
 
@@ -67,12 +71,12 @@ def _server(kind: str) -> Iterator[Place]:
 
 
 BACKENDS = {
-    "memory": Backend(lambda rate, _: InMemoryBucket(rate), lambda: nullcontext(""), shared=False),
-    "sqlite": Backend(partial(SQLiteBucket, use_file_lock=True), _file),
-    "multiprocess": Backend(MultiprocessBucket, lambda: nullcontext(f"demo of process {os.getpid()}")),
-    "redis": Backend(partial(RedisBucket, prefix="pyrate_limiter_demo"), partial(_server, "RedisServer"), served=True),
+    "memory": Backend(lambda rate, _: InMemoryBucket(rate, algorithm=GCRA), lambda: nullcontext(""), shared=False),
+    "sqlite": Backend(partial(SQLiteBucket, algorithm=GCRA, use_file_lock=True), _file),
+    "multiprocess": Backend(partial(MultiprocessBucket, algorithm=GCRA), lambda: nullcontext(f"demo of {os.getpid()}")),
+    "redis": Backend(partial(RedisBucket, algorithm=GCRA, prefix=NAME), partial(_server, "RedisServer"), served=True),
     "postgres": Backend(
-        partial(PostgresBucket, table="pyrate_limiter_demo"), partial(_server, "PostgresServer"), served=True
+        partial(PostgresBucket, algorithm=GCRA, table=NAME), partial(_server, "PostgresServer"), served=True
     ),
 }
 
@@ -92,5 +96,6 @@ class Limit(NamedTuple):
 
     def limiter(self) -> Limiter[bool]:
         """Return a limiter of this process on the limit that all share."""
-        bucket = BACKENDS[self.backend].bucket(Rate(self.rate, Duration.SECOND + MARGIN), self.place)
+        rate = Rate(self.rate, Duration.SECOND + MARGIN, burst=1)
+        bucket = BACKENDS[self.backend].bucket(rate, self.place)
         return Limiter(bucket, buffer_ms=0)
