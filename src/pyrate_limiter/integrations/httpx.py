@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +164,7 @@ class RateLimitedSyncTransport(_SyncTransport):
         )
         self._sender = SyncSender(_SyncLibrary(), limiter, options)
         self._wrapped = wrapped
+        self._making = Lock()
 
     def handle_request(self, request: Any) -> Any:
         """Send a request when it may go; the thread sleeps.
@@ -171,7 +173,8 @@ class RateLimitedSyncTransport(_SyncTransport):
             RateLimitError: it could not be sent.
         """
         if self._wrapped is None:
-            self._wrapped = _library_of(request).HTTPTransport()
+            with self._making:  # two threads that come first together must not make two
+                self._wrapped = self._wrapped or _library_of(request).HTTPTransport()
         return self._sender.send(request, self._wrapped.handle_request)
 
     def close(self) -> None:
