@@ -172,10 +172,14 @@ class RateLimitedSyncTransport(_SyncTransport):
         Raises:
             RateLimitError: it could not be sent.
         """
-        if self._wrapped is None:
-            with self._making:  # two threads that come first together must not make two
-                self._wrapped = self._wrapped or _library_of(request).HTTPTransport()
-        return self._sender.send(request, self._wrapped.handle_request)
+        wrapped = self._wrapped or self._made(request)
+        return self._sender.send(request, wrapped.handle_request)
+
+    def _made(self, request: Any) -> Any:
+        with self._making:  # two threads that come first together must not make two
+            if self._wrapped is None:
+                self._wrapped = _library_of(request).HTTPTransport()
+            return self._wrapped
 
     def close(self) -> None:
         if self._wrapped is not None:

@@ -16,20 +16,9 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import NamedTuple
 
+from ..fields import NAMES
 from .fields import Member, members
 from .pace import News
-
-
-class Names(NamedTuple):
-    """How the draft calls the two fields, their parameters, and the unit that counts requests."""
-
-    policy: str = "ratelimit-policy"
-    state: str = "ratelimit"
-    unit: str = "qu"
-    remaining: str = "r"
-    seconds: str = "t"
-    requests: str = '"requests"'
-    concurrent: str = '"concurrent-requests"'
 
 
 class Family(NamedTuple):
@@ -54,7 +43,8 @@ class Left(NamedTuple):
     counts_requests: bool
 
 
-NAMES = Names()
+REQUESTS, CONCURRENT = '"requests"', '"concurrent-requests"'
+"""Units of a policy, as they are written: one that counts requests, and one that has nothing to do with time."""
 FAMILIES = (
     Family("ratelimit-remaining", "ratelimit-reset"),
     Family("x-ratelimit-remaining", "x-ratelimit-reset-after"),
@@ -169,12 +159,10 @@ def _stated_by_draft(fields: dict[str, str]) -> Iterable[Left]:
     if not states:
         return
     units = _units(members(fields[NAMES.policy]) if NAMES.policy in fields else None)
-    lefts = [_left(state, units.get(state.name, NAMES.requests)) for state in states]
+    lefts = [_left(state, units.get(state.name, REQUESTS)) for state in states]
     if None in lefts:
         return  # malformed, and ignored whole
-    yield from (
-        left for left, state in zip(lefts, states, strict=True) if left and units.get(state.name) != NAMES.concurrent
-    )
+    yield from (left for left, state in zip(lefts, states, strict=True) if left and units.get(state.name) != CONCURRENT)
 
 
 def _units(policies: tuple[Member, ...] | None) -> dict[str, int | str]:
@@ -185,7 +173,7 @@ def _left(state: Member, unit: int | str) -> Left | None:
     remaining, reset = state.parameters.get(NAMES.remaining), state.parameters.get(NAMES.seconds, 0)
     if type(remaining) is not int or type(reset) is not int or remaining < 0 or reset < 0:
         return None
-    return Left(remaining, float(reset), unit == NAMES.requests)
+    return Left(remaining, float(reset), unit == REQUESTS)
 
 
 def _stated_by_family(fields: dict[str, str], now: float) -> Iterable[Left]:
