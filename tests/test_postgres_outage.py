@@ -268,7 +268,7 @@ def test_four_processes_share_fairly_and_never_pass_the_limit(dsn: str, algorith
     query(dsn, PostgresBucket.ddl())
     context = multiprocessing.get_context("spawn")
     results, start = context.Queue(), context.Barrier(4)
-    processes = [context.Process(target=work, args=(dsn, algorithm, 1.5, start, results)) for _ in range(4)]
+    processes = [context.Process(target=work, args=(dsn, algorithm, 4, start, results)) for _ in range(4)]
     for process in processes:
         process.start()
     reports = [results.get(timeout=30) for _ in processes]
