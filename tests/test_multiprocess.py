@@ -39,8 +39,14 @@ RATES = {
 _numbers = count()
 
 
+@pytest.fixture(autouse=True)
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """A place for the folder that is this test's own: elsewhere a sweep of somebody's may hold a lock for a moment."""
+    monkeypatch.setattr("pyrate_limiter.buckets.multiprocess.folder.PLACES", (str(tmp_path),))
+
+
 @pytest.fixture
-def name():
+def name(place):
     """A name of this test's own, whose file goes with it."""
     name = f"test {next(_numbers)}"
     yield name

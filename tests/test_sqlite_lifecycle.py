@@ -135,9 +135,10 @@ def test_a_loop_ends_while_the_database_is_locked(path, locked, backend):
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_loop_ends_while_the_database_is_being_opened(path, monkeypatch, backend):
-    opened = threading.Event()
+    begun, opened = threading.Event(), threading.Event()
 
     def slowly(database):
+        begun.set()
         time.sleep(0.1)
         usual(database)
         opened.set()
@@ -146,8 +147,11 @@ def test_a_loop_ends_while_the_database_is_being_opened(path, monkeypatch, backe
     monkeypatch.setattr(Database, "open", slowly)
 
     async def main():
-        with anyio.move_on_after(0.02):
-            await SQLiteBucket(PLENTY, path).take()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(SQLiteBucket(PLENTY, path).take)
+            while not begun.is_set():  # noqa: ASYNC110 - it is a thread that begins
+                await anyio.sleep(0.005)
+            tasks.cancel_scope.cancel()
 
     anyio.run(main, backend=backend)
     assert opened.wait(10)

@@ -12,6 +12,8 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
+
 from .. import Limiter
 from .learning import Options, Sender, SyncSender
 
@@ -116,9 +118,14 @@ class RateLimitedTransport(_AsyncTransport):
         Raises:
             RateLimitError: it could not be sent.
         """
-        if self._wrapped is None:
-            self._wrapped = _library_of(request).AsyncHTTPTransport()
-        return await self._sender.send(request, self._wrapped.handle_async_request)
+        wrapped = self._wrapped or await self._made(request)
+        return await self._sender.send(request, wrapped.handle_async_request)
+
+    async def _made(self, request: Any) -> Any:
+        made = await to_thread.run_sync(_library_of(request).AsyncHTTPTransport)  # it reads certificates from disk
+        if self._wrapped is None:  # otherwise another task was faster, and nothing is open yet that had to be closed
+            self._wrapped = made
+        return self._wrapped
 
     async def aclose(self) -> None:
         if self._wrapped is not None:
