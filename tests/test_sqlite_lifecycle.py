@@ -119,7 +119,12 @@ asyncio.run(main())
 @pytest.mark.parametrize(("script", "status"), EXITS.values(), ids=EXITS)
 def test_a_process_that_closes_nothing_ends_cleanly(path, script, status):
     run(script, path, status)
-    assert companions(path) == ["limits.db"]
+    left = companions(path)
+    if "try_acquire" in script:
+        # The portal's connection is closed beside the end of the interpreter, which may be faster on a busy machine.
+        # Then the write-ahead log stays, as after a kill, and the next one to open the database takes it up.
+        left = [name for name in left if name not in {"limits.db-shm", "limits.db-wal"}]
+    assert left == ["limits.db"]
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
