@@ -38,6 +38,9 @@ class Loop(Protocol):
     def turn(self) -> Turn:
         """Return a new moment to wait for."""
 
+    def breath(self) -> Awaitable[None]:
+        """Let those go first who are ready to run."""
+
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         """Run a task that belongs to nobody, and call `ended` when it is over, however it ends."""
 
@@ -80,6 +83,9 @@ class AsyncioLoop:
     def turn(self) -> AsyncioTurn:
         return AsyncioTurn(self._loop)
 
+    def breath(self) -> Awaitable[None]:
+        return asyncio.sleep(0)
+
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         # A context of its own: the courier serves many callers and must not speak in the name of the first.
         task = self._loop.create_task(serve(), name="pyrate_limiter courier", context=Context())
@@ -119,6 +125,9 @@ class TrioLoop:
 
     def turn(self) -> TrioTurn:
         return TrioTurn()
+
+    def breath(self) -> Awaitable[None]:
+        return self._trio.lowlevel.checkpoint()
 
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         async def system_task() -> None:

@@ -259,11 +259,17 @@ class Room:
             self._loop.spawn(self._serve, self._ended)
 
     async def _serve(self) -> None:
+        waited = False
         try:
             while True:
                 callers, asks = self._gather()
                 if asks:
                     await self._call(callers, asks)
+                    waited = False
+                elif not waited:
+                    # Whoever was served just now may well ask again: that costs less than another courier.
+                    await self._loop.breath()
+                    waited = True
                 elif self._sleeping:
                     self._bell = self._loop.turn()
                     await self._bell.wait(self._sleeping[0][0])
