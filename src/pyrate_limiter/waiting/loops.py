@@ -10,7 +10,8 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 if TYPE_CHECKING:
     import trio
@@ -79,9 +80,7 @@ class AsyncioLoop:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self.time = loop.time
-
-    def turn(self) -> AsyncioTurn:
-        return AsyncioTurn(self._loop)
+        self.turn = partial(AsyncioTurn, loop)
 
     def breath(self) -> Awaitable[None]:
         return asyncio.sleep(0)
@@ -127,7 +126,7 @@ class TrioLoop:
         return TrioTurn()
 
     def breath(self) -> Awaitable[None]:
-        return self._trio.lowlevel.checkpoint()
+        return cast("Awaitable[None]", self._trio.lowlevel.checkpoint())
 
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         async def system_task() -> None:
