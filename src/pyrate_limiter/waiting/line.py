@@ -32,9 +32,14 @@ class Patience(NamedTuple):
 
 
 class Caller:
-    """Somebody who awaits the answer to an ask of any kind."""
+    """Somebody who awaits the answer to an ask of any kind.
 
-    __slots__ = ("answer", "ask", "error", "gone", "trace", "turn")
+    Attributes:
+        settled: whether the outcome is known, even if the caller has not yet run to see it.
+        gone: whether it left before that.
+    """
+
+    __slots__ = ("answer", "ask", "error", "gone", "settled", "trace", "turn")
 
     def __init__(self, ask: Ask, turn: Turn) -> None:
         self.ask = ask
@@ -43,20 +48,18 @@ class Caller:
         self.error: BaseException | None = None
         self.trace: TracebackType | None = None
         self.gone = False
-
-    @property
-    def settled(self) -> bool:
-        """Whether the outcome is known, even if the caller has not yet run to see it."""
-        return self.answer is not None or self.error is not None
+        self.settled = False
 
     def settle(self, answer: Answer) -> None:
         """Tell the caller the answer."""
         self.answer = answer
+        self.settled = True
         self.turn.come()
 
     def fail(self, error: BaseException) -> None:
         """Tell the caller that there is no answer."""
         self.error, self.trace = error, error.__traceback__
+        self.settled = True
         self.turn.come()
 
 
@@ -68,7 +71,7 @@ class Waiter(Caller):
     def __init__(self, ask: Ask, turn: Turn, patience: Patience, now: float, margin: float) -> None:
         super().__init__(ask, turn)
         self.patience = patience
-        self.deadline = NEVER if patience.limit >= FOREVER else now + patience.limit / 1e6
+        self.deadline = now + patience.limit / 1e6 if 0 < patience.limit < FOREVER else NEVER
         self.margin = margin
         self.waits = False
         self.slept = False
@@ -77,11 +80,19 @@ class Waiter(Caller):
         """Return its deadline, later by the buffers that its line has slept since it came: they do not count."""
         return self.deadline + margin - self.margin
 
+    def renewed(self, now: float, margin: float) -> Ask:
+        """Return its ask, with the patience that it has left."""
+        if self.slept or self.deadline != NEVER:
+            patience = self.patience_at(now, margin)
+            if patience != self.ask.patience:
+                self.ask = self.ask._replace(patience=patience)
+        return self.ask
+
     def patience_at(self, now: float, margin: float) -> int:
         """Return the microseconds that it can still wait."""
         if self.slept and self.patience.once:
             return 0
-        if self.deadline == NEVER or not self.patience.limit:
+        if self.deadline == NEVER:
             return self.patience.limit
         return max(0, round((self.until(margin) - now) * 1e6))
 
@@ -103,6 +114,11 @@ class Line:
         ready: whether it stands among those that the courier asks for next.
         head_cost: the units of the head that was refused last.
     """
+
+    __slots__ = (
+        "_waiters", "due", "fits", "head_cost", "heaviest", "judged", "key", "margin", "pressed", "reach", "ready",
+        "refused", "units",
+    )  # fmt: skip
 
     def __init__(self, key: str) -> None:
         self.key = key

@@ -10,7 +10,8 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 if TYPE_CHECKING:
     import trio
@@ -37,6 +38,9 @@ class Loop(Protocol):
 
     def turn(self) -> Turn:
         """Return a new moment to wait for."""
+
+    def breath(self) -> Awaitable[None]:
+        """Let those go first who are ready to run."""
 
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         """Run a task that belongs to nobody, and call `ended` when it is over, however it ends."""
@@ -76,9 +80,10 @@ class AsyncioLoop:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self.time = loop.time
+        self.turn = partial(AsyncioTurn, loop)
 
-    def turn(self) -> AsyncioTurn:
-        return AsyncioTurn(self._loop)
+    def breath(self) -> Awaitable[None]:
+        return asyncio.sleep(0)
 
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         # A context of its own: the courier serves many callers and must not speak in the name of the first.
@@ -119,6 +124,9 @@ class TrioLoop:
 
     def turn(self) -> TrioTurn:
         return TrioTurn()
+
+    def breath(self) -> Awaitable[None]:
+        return cast("Awaitable[None]", self._trio.lowlevel.checkpoint())
 
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         async def system_task() -> None:

@@ -21,6 +21,8 @@ from ..decisions import BEHIND, FOREVER, Answer, Ask
 from .line import NEVER, Caller, Line, Patience, Waiter
 from .loops import Loop
 
+_tuple = tuple.__new__
+
 
 class Estimates(Protocol):
     """What a rule knows of lines."""
@@ -44,6 +46,34 @@ class Store(Protocol):
     def rule(self) -> Estimates: ...
     def _apply(self, asks: Sequence[Ask], /) -> Awaitable[list[Answer]]: ...
     def _owe(self, ask: Ask, /) -> None: ...
+
+
+class Call:
+    """One call of the store.
+
+    Attributes:
+        asks: what it is asked.
+        callers: who asks each of them; None for what is given back.
+        lines: the lines in which they stand.
+    """
+
+    __slots__ = ("asks", "callers", "lines")
+
+    def __init__(self) -> None:
+        self.asks: list[Ask] = []
+        self.callers: list[Caller | None] = []
+        self.lines: list[Line] = []
+
+    def add(self, caller: Caller | None, ask: Ask) -> None:
+        """Ask something that has no line."""
+        self.callers.append(caller)
+        self.asks.append(ask)
+
+    def add_line(self, line: Line, chosen: list[Waiter], now: float) -> None:
+        """Ask for the first waiters of a line."""
+        self.lines.append(line)
+        self.callers += chosen
+        self.asks += [waiter.renewed(now, line.margin) for waiter in chosen]
 
 
 class Room:
@@ -86,21 +116,24 @@ class Room:
         """
         now = self._loop.time()
         line = self._lines.get(key) or self._open(key, first)
-        if line.due is not None and len(line):
+        if line.due is not None and line.units:
             vain = self._vain(line, line.units, cost, patience.limit, now)
             if vain is not None:
                 return vain, 0.0
-        waiter = Waiter(Ask(key, cost, patience.limit), self._loop.turn(), patience, now, line.margin_before)
-        line.join(waiter)
-        if first is not None:
-            self._sleep(line, first, waiter, now)
-        if line.due is None:
-            line.judged = False
-        else:
-            self._count_in(line, waiter, now)
-        self._work()
-        answer = await self._outcome(waiter, line)
-        return answer, self._loop.time() - now if waiter.waits else 0.0
+        ask = _tuple(Ask, (key, cost, patience.limit, -1, False))
+        waiter = Waiter(ask, self._loop.turn(), patience, now, line.margin_before)
+        self._join(line, waiter, first, now)
+        until = waiter.until(line.margin)
+        try:
+            while not waiter.settled:
+                await waiter.turn.wait(until)
+                if not waiter.settled:
+                    waiter.turn = self._loop.turn()
+                    until = self._expire(line, waiter, until)
+        except BaseException:
+            self._abandon(line, waiter)
+            raise
+        return _told(waiter), self._loop.time() - now if waiter.waits else 0.0
 
     async def run(self, ask: Ask) -> Answer:
         """Look, give back or reset: never behind anybody."""
@@ -152,18 +185,15 @@ class Room:
             self._make_ready(line)
         return line
 
-    async def _outcome(self, waiter: Waiter, line: Line) -> Answer:
-        until = waiter.until(line.margin) if waiter.patience.limit else NEVER
-        try:
-            while not waiter.settled:
-                await waiter.turn.wait(until)
-                if not waiter.settled:
-                    waiter.turn = self._loop.turn()
-                    until = self._expire(line, waiter, until)
-        except BaseException:
-            self._abandon(line, waiter)
-            raise
-        return _told(waiter)
+    def _join(self, line: Line, waiter: Waiter, first: Answer | None, now: float) -> None:
+        line.join(waiter)
+        if first is not None:
+            self._sleep(line, first, waiter, now)
+        if line.due is None:
+            line.judged = False
+        else:
+            self._count_in(line, waiter, now)
+        self._work()
 
     def _expire(self, line: Line, waiter: Waiter, until: float) -> float:
         """Refuse a waiter whose time is up, unless its time was lengthened by buffers or its turn has just come."""
@@ -189,10 +219,10 @@ class Room:
 
     def _dismiss(self, line: Line, waiter: Waiter) -> None:
         """Take a waiter out of its line; a lighter one that becomes the head is asked for at once."""
-        was_head = next(iter(line)) is waiter
+        was_head = line.pressed and next(iter(line)) is waiter
         line.leave(waiter)
         self.waiting -= waiter.waits
-        if not line:
+        if not line.units:
             self._drop(line)
         elif was_head and next(iter(line)).ask.cost < line.head_cost:
             self.rouse(line.key)
@@ -259,11 +289,17 @@ class Room:
             self._loop.spawn(self._serve, self._ended)
 
     async def _serve(self) -> None:
+        waited = False
         try:
             while True:
-                callers, asks = self._gather()
-                if asks:
-                    await self._call(callers, asks)
+                call = self._gather()
+                if call.asks:
+                    await self._make(call)
+                    waited = False
+                elif not waited:
+                    # Whoever was served just now may well ask again: that costs less than another courier.
+                    await self._loop.breath()
+                    waited = True
                 elif self._sleeping:
                     self._bell = self._loop.turn()
                     await self._bell.wait(self._sleeping[0][0])
@@ -290,35 +326,28 @@ class Room:
             self._done = self._loop.turn()
             await self._done.wait(NEVER)
 
-    def _gather(self) -> tuple[list[Caller | None], list[Ask]]:
-        """Return who asks what in the next call: give-backs first, then of each line that is due a prefix."""
-        callers: list[Caller | None] = []
-        asks: list[Ask] = []
+    def _gather(self) -> Call:
+        """Return the next call: give-backs first, then of each line that is due a prefix."""
+        call = Call()
         store, now = self._store, self._loop.time()
-        while store._owed and len(asks) < store.batch:
-            asks.append(store._owed.popleft())
-            callers.append(None)
-        while self._errands and len(asks) < store.batch:
+        while store._owed and len(call.asks) < store.batch:
+            call.add(None, store._owed.popleft())
+        while self._errands and len(call.asks) < store.batch:
             errand = self._errands.popleft()
-            asks.append(errand.ask)
-            callers.append(errand)
-        for ask in asks:
+            call.add(errand, errand.ask)
+        for ask in call.asks:
             if ask.cost < 0:
                 self.rouse(ask.key)
         self._wake(now)
-        while self._ready and len(asks) < store.batch:
+        while self._ready and len(call.asks) < store.batch:
             line = self._ready.popleft()
             line.ready = False
-            most = min(store.batch - len(asks), max(store.least, line.reach))
+            most = min(store.batch - len(call.asks), max(store.least, line.reach))
             chosen = line.prefix(store.share if line.pressed else NEVER, most)
             line.reach = 0
-            callers += chosen
-            for waiter in chosen:
-                patience = waiter.patience_at(now, line.margin)
-                if patience != waiter.ask.patience:
-                    waiter.ask = Ask(line.key, waiter.ask.cost, patience)
-                asks.append(waiter.ask)
-        return callers, asks
+            line.fits = None
+            call.add_line(line, chosen, now)
+        return call
 
     def _wake(self, now: float) -> None:
         """Make ready the lines whose time has come, and forget the sleeps that were cut short."""
@@ -334,19 +363,16 @@ class Room:
         if self._sleeping[0][2] is line:
             self._bell.come()
 
-    async def _call(self, callers: list[Caller | None], asks: list[Ask]) -> None:
+    async def _make(self, call: Call) -> None:
         left = self._loop.time()
-        lines = dict.fromkeys(self._lines[c.ask.key] for c in callers if isinstance(c, Waiter))
-        for line in lines:
-            line.fits = None
         try:
-            answers = await self._store._apply(asks)
+            answers = await self._store._apply(call.asks)
         except Exception as error:
-            self._fail(callers, error)
+            self._fail(call.callers, error)
         else:
             self._trip = self._loop.time() - left
-            self._deliver(callers, answers)
-        self._settle(lines)
+            self._deliver(call.callers, answers)
+        self._settle(call.lines)
 
     def _fail(self, callers: Iterable[Caller | None], error: Exception) -> None:
         """Tell those whom it concerns. What was to be given back stays spent: the store may have heard of it."""
