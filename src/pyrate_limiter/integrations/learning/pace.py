@@ -36,8 +36,9 @@ FEW = 8
 FEWEST, MOST = 16, 1024
 """An epoch is as many requests as were let through between two lessons, but at least and at most so many."""
 GROWTH = 0.025
-"""How much the pace grows over the first epoch without a refusal; over the next, twice as much, and so on."""
-DOUBLINGS = 16
+"""How much the pace grows over the first epoch without a refusal; over the next, twice as much, and so on,"""
+DOUBLINGS = 4
+"""but not more than so often: a server that saves up what is not asked for would be met at any speed."""
 BACK = 0.95
 """What is kept of a pace that met the limit."""
 STEEPEST = 0.8
