@@ -221,3 +221,21 @@ def test_who_leaves_after_having_been_let_go_lets_another_go():
     assert (first.number != NOT_YET, second.number) == (True, NOT_YET)
     waiting.leave(first, 5.0)
     assert second.number != NOT_YET
+
+
+def test_a_refusal_of_what_was_sent_before_the_last_one_does_not_prolong_the_hold():
+    server = pace()
+    first, second = server.send(0.0), server.send(0.0)
+    server.answered(first, 1.0, News(refused=True, hold=4.0))
+    server.answered(second, 1.5, News(refused=True, hold=4.0))
+    assert server.due(1.5) == 5.0
+
+
+def test_the_first_in_line_goes_when_nobody_was_refused():
+    server = pace()
+    server.answered(server.send(0.0), 0.0, News(remaining=0, reset=5.0))
+    waiting, (first, second) = Line(server), (Waiter(1), Waiter(2))
+    waiting.join(second)
+    waiting.join(first)
+    waiting.advance(5.0)
+    assert gone([first, second]) == [1]
