@@ -16,7 +16,7 @@ _DISPLAY = r'%"(?:[\x20\x21\x23\x24\x26-\x7e]|%[0-9a-f]{2})*"'
 _DECIMAL = r"-?[0-9]{1,12}\.[0-9]{1,3}(?![0-9.])"
 _INTEGER = r"-?[0-9]{1,15}(?![0-9.])"
 _VALUE = rf"{_DECIMAL}|{_INTEGER}|{_STRING}|{_TOKEN}|{_BYTES}|\?[01]|@{_INTEGER}|{_DISPLAY}"
-_PARAMETER = re.compile(rf";[ ]*([a-z*][a-z0-9_\-.*]*)(?:=({_VALUE}))?")
+_PARAMETER = re.compile(rf";[ ]*([a-z*][a-z0-9_\-.*]*)(?:=(?:({_INTEGER})|({_VALUE})))?")
 _MEMBER = re.compile(rf"({_STRING})((?:;[ ]*[a-z*][a-z0-9_\-.*]*(?:=(?:{_VALUE}))?)*)")
 _COMMA = re.compile(r"[ \t]*,[ \t]*(?=[^ \t])")
 _ESCAPED = re.compile(r"\\(.)")
@@ -34,7 +34,6 @@ class Member(NamedTuple):
     parameters: dict[str, int | str]
 
 
-@lru_cache(maxsize=256)
 def members(text: str) -> tuple[Member, ...] | None:
     """Return the members of a list of strings, or None if the field is malformed: it is ignored whole then."""
     text = text.strip(" ")
@@ -44,7 +43,8 @@ def members(text: str) -> tuple[Member, ...] | None:
         return ()
     found, end = [], 0
     while (member := _MEMBER.match(text, end)) is not None:
-        found.append(Member(_ESCAPED.sub(r"\1", member[1][1:-1]), _parameters(member[2])))
+        name = member[1][1:-1]
+        found.append(Member(_ESCAPED.sub(r"\1", name) if "\\" in name else name, _parameters(member[2])))
         end = member.end()
         if end == len(text):
             return tuple(found)
@@ -57,8 +57,9 @@ def members(text: str) -> tuple[Member, ...] | None:
 
 def _parameters(text: str) -> dict[str, int | str]:
     """Return the parameters; of those with the same name, the last."""
-    return {name: _value(value) for name, value in _PARAMETER.findall(text)}
+    found = _PARAMETER.findall(text)
+    return {name: int(integer) if integer else other for name, integer, other in found}
 
 
-def _value(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdigit() else text
+repeated_members = lru_cache(maxsize=256)(members)
+"""The same, for fields that say the same again and again."""

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from random import uniform
+from random import random
 from typing import NamedTuple, TypeAlias
 
 from .promise import Promise, Said
 
-Jitter: TypeAlias = Callable[[float, float], float]
+Jitter: TypeAlias = Callable[[], float]
 
 FIRST_STEP = 0.5
 """Seconds until the first question to a server that does not say when it will answer, before its pace is known."""
@@ -36,8 +36,9 @@ FEW = 8
 FEWEST, MOST = 16, 1024
 """An epoch is as many requests as were let through between two lessons, but at least and at most so many."""
 GROWTH = 0.025
-"""How much the pace grows over the first epoch without a refusal; over the next, twice as much, and so on."""
-DOUBLINGS = 16
+"""How much the pace grows over the first epoch without a refusal; over the next, twice as much, and so on,"""
+DOUBLINGS = 4
+"""but not more than so often: a server that saves up what is not asked for would be met at any speed."""
 BACK = 0.95
 """What is kept of a pace that met the limit."""
 STEEPEST = 0.8
@@ -70,10 +71,10 @@ class Pace:
 
     Args:
         max_hold: the most seconds to wait for a moment that the server states.
-        jitter: returns a number between two others.
+        jitter: returns a number between 0 and 1.
     """
 
-    def __init__(self, max_hold: float, jitter: Jitter = uniform) -> None:
+    def __init__(self, max_hold: float, jitter: Jitter = random) -> None:
         self._max_hold = max_hold
         self._jitter = jitter
         self._promise = Promise(self._held)
@@ -176,7 +177,7 @@ class Pace:
     def _held(self, seconds: float) -> float:
         """Return how many seconds to wait for a moment that is so far away."""
         seconds = min(seconds, self._max_hold)
-        return seconds + self._jitter(0, min(LATENESS[0] * seconds, LATENESS[1]))
+        return seconds + self._jitter() * min(LATENESS[0] * seconds, LATENESS[1])
 
     def _step(self, now: float) -> float:
         """Return the seconds until the next question to a server that does not say when it will answer."""

@@ -106,7 +106,7 @@ class Promise:
         if reset is None or self._untrue:
             self._left = inf
             return 0
-        self._compare(Mark(now + reset, remaining, said.number, self._heard, said.under_way + 1), now)
+        self._compare(said, now, reset)
         if rate and reset * rate < SHORT:
             self._left = inf
             return 0 if remaining else self._held(reset)
@@ -119,11 +119,12 @@ class Promise:
         self._attempt = now + 2 / rate if rate and not self._kept and reset > MARGIN else inf
         return 0
 
-    def _compare(self, said: Mark, now: float) -> None:
+    def _compare(self, said: Said, now: float, reset: float) -> None:
         """Find out whether something comes back before the stated moment."""
         mark = self._mark
         if now >= mark.until:
-            self._mark = said
+            self._mark = Mark(now + reset, said.remaining, said.number, self._heard, said.under_way + 1)
         elif now < mark.until - MARGIN:
-            spent = min(said.heard - mark.heard, said.number - mark.number)
-            self._untrue = self._untrue or said.remaining + spent > mark.remaining + mark.slack + said.slack
+            spent = min(self._heard - mark.heard, said.number - mark.number)
+            if said.remaining + spent > mark.remaining + mark.slack + said.under_way + 1:
+                self._untrue = True

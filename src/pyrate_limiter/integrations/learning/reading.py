@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..fields import NAMES
-from .fields import Member, members
+from .fields import Member, members, repeated_members
 from .pace import News
 
 
@@ -97,7 +97,9 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
         wall: the time of the client's clock, in seconds since the epoch.
     """
     now = _server_time(fields.get(DATE), wall)
-    tightest = _tightest([*_stated_by_draft(fields), *_stated_by_family(fields, now)])
+    lefts = _stated_by_draft(fields) if NAMES.state in fields else []
+    lefts += _stated_by_family(fields, now)
+    tightest = _tightest(lefts)
     hold = _hold(fields, now) if refused else None
     if tightest is not None:
         # A refusal although something is left is about another limit, of which nothing is known.
@@ -154,15 +156,17 @@ def _hold(fields: dict[str, str], now: float) -> float | None:
     return None if stated is None else seconds(stated, now) or None
 
 
-def _stated_by_draft(fields: dict[str, str]) -> Iterable[Left]:
-    states = members(fields[NAMES.state]) if NAMES.state in fields else None
-    if not states:
-        return
-    units = _units(members(fields[NAMES.policy]) if NAMES.policy in fields else None)
-    lefts = [_left(state, units.get(state.name, REQUESTS)) for state in states]
-    if None in lefts:
-        return  # malformed, and ignored whole
-    yield from (left for left, state in zip(lefts, states, strict=True) if left and units.get(state.name) != CONCURRENT)
+def _stated_by_draft(fields: dict[str, str]) -> list[Left]:
+    units = _units(repeated_members(fields[NAMES.policy])) if NAMES.policy in fields else {}
+    lefts = []
+    for state in members(fields[NAMES.state]) or ():
+        unit = units.get(state.name, REQUESTS)
+        left = _left(state, unit)
+        if left is None:
+            return []  # malformed, and ignored whole
+        if unit != CONCURRENT:
+            lefts.append(left)
+    return lefts
 
 
 def _units(policies: tuple[Member, ...] | None) -> dict[str, int | str]:
@@ -176,14 +180,15 @@ def _left(state: Member, unit: int | str) -> Left | None:
     return Left(remaining, float(reset), unit == REQUESTS)
 
 
-def _stated_by_family(fields: dict[str, str], now: float) -> Iterable[Left]:
-    for name, remaining in fields.items():
-        for family in _FAMILIES_OF.get(name, ()):
-            reset = fields.get(family.reset)
-            if reset is not None and _COUNT.fullmatch(remaining.strip()):
-                moment = seconds(reset, now)
-                if moment is not None:
-                    yield Left(int(remaining), moment, family.counts_requests)
+def _stated_by_family(fields: dict[str, str], now: float) -> list[Left]:
+    lefts = []
+    for name in _FAMILIES_OF.keys() & fields.keys():
+        for family in _FAMILIES_OF[name]:
+            remaining, reset = fields[name].strip(), fields.get(family.reset)
+            moment = seconds(reset, now) if reset is not None else None
+            if moment is not None and _COUNT.fullmatch(remaining):
+                lefts.append(Left(int(remaining), moment, family.counts_requests))
+    return lefts
 
 
 def _tightest(lefts: list[Left]) -> Left | None:
@@ -191,5 +196,4 @@ def _tightest(lefts: list[Left]) -> Left | None:
     empty = [left for left in lefts if not left.remaining]
     if empty:
         return max(empty, key=lambda left: left.reset or 0)
-    counted = [left for left in lefts if left.counts_requests]
-    return min(counted, default=None)
+    return min([left for left in lefts if left.counts_requests], default=None)
