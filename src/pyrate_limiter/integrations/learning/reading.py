@@ -43,7 +43,7 @@ class Left(NamedTuple):
     counts_requests: bool
 
 
-REQUESTS, CONCURRENT = '"requests"', '"concurrent-requests"'
+REQUESTS, CONCURRENT = "requests", "concurrent-requests"
 """Units of a policy, as they are written: one that counts requests, and one that has nothing to do with time."""
 FAMILIES = (
     Family("ratelimit-remaining", "ratelimit-reset"),
