@@ -31,6 +31,7 @@ from pyrate_limiter import (
 )
 from pyrate_limiter.testing import LoopClock, ScriptedStore
 from pyrate_limiter.testing.stamps import most_in_any
+from pyrate_limiter.waiting import Room
 
 from .virtual import virtual_backends
 
@@ -184,6 +185,26 @@ async def test_many_on_many_keys_take_a_handful_of_calls() -> None:
     store = scripted(Rate(1000, 1000), delay=0.005)
     await Callers(store).all([1] * 1000, key_of=lambda i: str(i % 50))
     assert len(store.calls) <= 12
+
+
+async def test_one_courier_serves_who_asks_again_at_once(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
+) -> None:
+    couriers: list[Room] = []
+    serve = Room._serve
+
+    def counted(room: Room) -> Any:
+        couriers.append(room)
+        return serve(room)
+
+    monkeypatch.setattr(Room, "_serve", counted)
+    store = scripted(Rate(1000, 1000))
+    for _ in range(20):
+        await store.take()
+    # trio lets the courier go first half of the time: then another one follows
+    assert len(couriers) == 1 if anyio_backend_name == "asyncio" else len(couriers) < 20
+    await anyio.sleep(0.001)
+    assert not store._rooms
 
 
 async def test_what_gathers_behind_a_call_leaves_together() -> None:

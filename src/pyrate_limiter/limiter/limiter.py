@@ -361,13 +361,10 @@ class Limiter(Generic[Result_co]):
 
     # The long way.
 
-    def _request(self, name: str, weight: int, patience: Patience) -> Coroutine[Any, Any, Decision]:
-        if self._bucket is None or self._closed or self._disabled:
-            return self._request_by_detour(name, weight, patience)
-        return self._bucket._request(self._key(name), name, weight, patience)
-
-    async def _request_by_detour(self, name: str, weight: int, patience: Patience) -> Decision:
-        bucket = await self._route(name, weight)
+    async def _request(self, name: str, weight: int, patience: Patience) -> Decision:
+        bucket = self._bucket
+        if bucket is None or self._closed:
+            bucket = await self._route(name, weight)
         if self._disabled:
             rate = bucket.rates[0]
             return Decision(True, name, valid_weight(weight), 0, 0.0, 0.0, rate.limit, rate.limit, rate)

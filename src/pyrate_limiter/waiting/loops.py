@@ -10,7 +10,6 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 if TYPE_CHECKING:
@@ -80,7 +79,9 @@ class AsyncioLoop:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self.time = loop.time
-        self.turn = partial(AsyncioTurn, loop)
+
+    def turn(self) -> AsyncioTurn:
+        return AsyncioTurn(self._loop)
 
     def breath(self) -> Awaitable[None]:
         return asyncio.sleep(0)

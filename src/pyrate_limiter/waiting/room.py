@@ -1,9 +1,9 @@
 """The one waiting room: lines, batching, give-backs and cancellation, for every bucket and both kinds of loop.
 
 The room knows no algorithm. One task, the courier, talks to the store; it exists only while somebody waits or a call
-is under way. Callers await a turn of their own and may leave at any instant: the courier's call goes on without them,
-and what it brings to one who has left goes back. (A caller that made the call itself could be cancelled in it: a
-shield of anyio's does not hold off asyncio's own cancellation.)
+is under way, and for one turn of the loop after that. Callers await a turn of their own and may leave at any instant:
+the courier's call goes on without them, and what it brings to one who has left goes back. (A caller that made the call
+itself could be cancelled in it: a shield of anyio's does not hold off asyncio's own cancellation.)
 
 While a call is under way, asks gather; when it returns they leave together. So there is no timer and no latency when
 idle, and one call serves a thousand when busy.
@@ -297,7 +297,7 @@ class Room:
                     await self._make(call)
                     waited = False
                 elif not waited:
-                    # Whoever was served just now may well ask again: that costs less than another courier.
+                    # Whoever was served just now runs first, and may ask again: that saves another courier.
                     await self._loop.breath()
                     waited = True
                 elif self._sleeping:
