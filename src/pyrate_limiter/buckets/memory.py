@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from threading import Lock
 from time import monotonic_ns
 
@@ -41,22 +40,20 @@ class InMemoryBucket(InstantBucket):
     ) -> None:
         super().__init__(rates, algorithm=algorithm)
         require_positive("max_keys", max_keys)
-        # The moment is `tick() // ticks`, so the host's clock is read without a function of ours in between. It never
-        # steps; one that may is watched.
-        self._tick, self._ticks = (monotonic_ns, 1000) if clock is None else (partial(self._watched, clock), 1)
+        self._clock = clock
         self._keys = Keys(self.rule, max_keys)
         self._lock = Lock()
         self._latest = 0
 
-    # Both calls below are one undivided piece each, because a function of our own more costs a twentieth of them.
+    # Both calls below are one undivided piece each, because a function of our own more costs a twentieth of them. The
+    # host's clock never steps back, so it is read as it stands; one that may is watched.
 
     def _take(self, name: str, weight: int, keyed: bool) -> int:
         if type(weight) is not int or not 0 < weight <= self.capacity or self._rooms or (keyed and name is UNNAMED):
             return BUSY
         key = name if keyed else ""
         with self._lock:
-            tick = self._tick
-            now = tick() // self._ticks
+            now = monotonic_ns() // 1000 if self._clock is None else self._watched(self._clock)
             keys = self._keys
             young = keys.young
             if now >= keys.sweep_at or key not in young:
@@ -69,8 +66,7 @@ class InMemoryBucket(InstantBucket):
             return None
         key = name if keyed else ""
         with self._lock:
-            tick = self._tick
-            now = tick() // self._ticks
+            now = monotonic_ns() // 1000 if self._clock is None else self._watched(self._clock)
             keys = self._keys
             young, rule = keys.young, self.rule
             if now >= keys.sweep_at or key not in young:
@@ -88,7 +84,7 @@ class InMemoryBucket(InstantBucket):
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer]:
         with self._lock:
-            return self._decide_all(asks, self._tick() // self._ticks)
+            return self._decide_all(asks, monotonic_ns() // 1000 if self._clock is None else self._watched(self._clock))
 
     def _admit(self, key: str, cost: int, now: int) -> tuple[int, State, int]:
         """Take where more is to be seen to: a new key, idle ones, a clock that went back, or a bucket that is closed.
