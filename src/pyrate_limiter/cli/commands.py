@@ -1,0 +1,15 @@
+"""The commands, under one name."""
+
+from __future__ import annotations
+
+import click
+
+from .simulate import simulate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+def commands() -> None:
+    """See a rate limit before you set it."""
+
+
+commands.add_command(simulate)
