@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .replay import replay
 from .simulate import simulate
 
 
@@ -13,3 +14,4 @@ def commands() -> None:
 
 
 commands.add_command(simulate)
+commands.add_command(replay)

@@ -6,8 +6,9 @@ import gzip
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -16,9 +17,6 @@ from ..clocks import SECOND
 
 Key: TypeAlias = Any
 """What tells one client from another: bytes or a text as the log has it, or a tuple of them."""
-Read: TypeAlias = Callable[[bytes], tuple[int, Key]]
-"""Return the moment of a line (microseconds since 1970) and its key; raise ValueError or KeyError for a malformed one."""
-
 FIELDS = {"ip": 1, "user": 2, "method": 4, "path": 5, "status": 6, "referer": 7, "agent": 8}
 """The fields of the common and the combined log format, by the groups of the pattern."""
 JSON_FIELDS = {
@@ -42,7 +40,8 @@ _COMMON = (
     rf'"(?:([A-Z]+) ([^ "\\]*+){_QUOTED}|{_QUOTED})" (\d{{3}}) (?:\d+|-)(?![^ \r])'
 )
 _COMBINED = rf'{_COMMON} "({_QUOTED})" "({_QUOTED})"'
-_COUNTRY = "%d/%b/%Y:%H:%M:%S %z"
+_COMMON_TIME = re.compile(r"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}")
+_END = 253_402_300_800 * SECOND  # the year 10000, which no calendar of ours has
 _GZIP = b"\x1f\x8b"
 
 
@@ -58,7 +57,8 @@ class Log:
 
     def __init__(self, path: str) -> None:
         self.name = path
-        self._raw = cast(BufferedReader, sys.stdin.buffer) if path == "-" else Path(path).open("rb")
+        raw = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - close() closes it
+        self._raw = cast(BufferedReader, raw)
         packed = self._raw.peek(2)[:2] == _GZIP
         self._stream: BufferedIOBase = cast(BufferedIOBase, gzip.GzipFile(fileobj=self._raw)) if packed else self._raw
 
@@ -74,19 +74,23 @@ class Log:
             OSError: it cannot be read on, or what is packed is damaged.
             EOFError: what is packed ends in the middle.
         """
-        rest = b""
+        rest, endless = b"", False
         while data := self._stream.read1(CHUNK):
             *lines, rest = (rest + data).split(b"\n")
+            if endless and lines:
+                del lines[0]
+                endless = False
             if len(rest) > LONGEST:
-                lines.append(rest[:80])
-                rest = b""
+                lines += [] if endless else [rest[:80]]
+                rest, endless = b"", True
             yield lines
-        if rest:
+        if rest and not endless:
             yield [rest]
 
     def close(self) -> None:
         """Close the file, but not the standard input."""
-        self._stream.close() if self.name != "-" else None
+        if self.name != "-":
+            self._raw.close()
 
 
 class Lines:
@@ -119,7 +123,7 @@ class Lines:
             raise KeyError(self._missing[0])
         text, *key = found.group(*self._groups)
         if text != self._text:  # most lines are of the same second as the one before
-            self._text, self._at = text, _moment(text.decode())
+            self._at, self._text = _common_moment(text.decode()), text
         if not self._keys:
             return self._at, b""
         return self._at, key[0] if len(key) == 1 else tuple(key)
@@ -149,19 +153,33 @@ def _field(fields: dict[str, Any], name: str) -> Any:
 
 
 def _moment(value: object) -> int:
-    """Return a time as microseconds since 1970: a number of seconds or milliseconds, or a text; UTC if it names no zone.
+    """Return a time as microseconds since 1970: a number of seconds or milliseconds, or a text (UTC if it has no zone).
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or lies before 1970 or after 9999.
     """
-    if isinstance(value, str) and value.replace(".", "", 1).isdigit():
+    if isinstance(value, str) and value.replace(".", "", 1).isdecimal():
         value = float(value)
     if isinstance(value, int | float):
-        at = round(value * (1000 if value > 1e11 else SECOND))
+        seconds = value / 1000 if value > 1e11 else value
+    elif _COMMON_TIME.fullmatch(str(value)):
+        return _common_moment(str(value))
     else:
-        text = str(value)
-        when = datetime.strptime(text, _COUNTRY) if "/" in text else datetime.fromisoformat(text)
-        at = round((when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp() * SECOND)
-    if at < 0:
-        raise ValueError(f"{value!r} is before 1970")
-    return at
+        when = datetime.fromisoformat(str(value))
+        seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    if not 0 <= seconds < _END // SECOND:
+        raise ValueError(f"{value!r} is no time since 1970")
+    return round(seconds * SECOND)
+
+
+def _common_moment(text: str) -> int:
+    """Return a time such as ``24/Nov/2026:10:00:00 +0000``, in microseconds since 1970."""
+    hour, minute, second = int(text[12:14]), int(text[15:17]), int(text[18:20])
+    if hour > 23 or minute > 59 or second > 60:
+        raise ValueError(f"{text!r} is no time")
+    return _midnight(text[:11], text[21:]) + (hour * 3600 + minute * 60 + second) * SECOND
+
+
+@lru_cache(maxsize=64)
+def _midnight(day: str, zone: str) -> int:
+    return round(datetime.strptime(f"{day} {zone}", "%d/%b/%Y %z").timestamp() * SECOND)
