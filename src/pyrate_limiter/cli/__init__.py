@@ -12,7 +12,7 @@ def main() -> None:
     try:
         from .commands import commands  # noqa: PLC0415 - so that whoever lacks the extra is told
     except ModuleNotFoundError as error:
-        if error.name not in {"click", "rich"}:
+        if (error.name or "").partition(".")[0] not in {"click", "rich"}:
             raise
         sys.exit("pyrate-limiter needs click and rich: pip install 'pyrate-limiter-anyio[cli]'")
     commands(prog_name="pyrate-limiter")

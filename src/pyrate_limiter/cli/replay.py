@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
 import click
@@ -76,11 +77,10 @@ def _run(replayed: Replay, files: Sequence[str]) -> None:
         with Progress(*bar, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("", total=total, lines=0)
             for file in files:
-                log = Log(file)
-                for position in replayed.run(log):
-                    progress.update(task, completed=done + position, lines=replayed.read)
-                done += log.position
-                log.close()
+                with closing(Log(file)) as log:
+                    for position in replayed.run(log):
+                        progress.update(task, completed=done + position, lines=replayed.read)
+                    done += log.position
         replayed.complete = True
     except KeyboardInterrupt:
         replayed.complete = False
@@ -100,7 +100,7 @@ def _show(replayed: Replay, name: str, top: int, console: Console) -> None:
         _show_keys(replayed, top, console)
         _show_limits(replayed, console)
     for note in _notes(replayed):
-        console.print(Text(note, "yellow"))
+        console.print(Text(note, "yellow"), soft_wrap=True)
 
 
 def _show_time(replayed: Replay, console: Console) -> None:
