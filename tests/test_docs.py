@@ -71,7 +71,7 @@ def test_a_command_is_there(page: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "session"), SESSIONS, ids=name_of)
-def test_a_command_of_ours_runs(page: Path, session: Session, tmp_path: Path) -> None:
+def test_a_command_of_ours_runs(page: Path, session: Session, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     program = tmp_path / "bin" / OURS.strip()
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error -m pyrate_limiter "$@"\n')
@@ -84,6 +84,10 @@ def test_a_command_of_ours_runs(page: Path, session: Session, tmp_path: Path) ->
         "COLUMNS": "80",
         "PYTHONIOENCODING": "utf-8",
     }
+    environment |= {name: request.getfixturevalue(SERVERS[name]) for name in SERVERS if name in session.command}
+    if "sqlite:" in session.command:  # the page's own program leaves it there
+        made = [sys.executable, str(Path(__file__).with_name("documented.py")), str(page)]
+        subprocess.run(made, cwd=folder, env=environment, check=True, timeout=60)
     done = subprocess.run(
         session.command,
         shell=True,

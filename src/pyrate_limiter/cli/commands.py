@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .inspect import inspect, reset
 from .replay import replay
 from .simulate import simulate
 
@@ -15,3 +16,5 @@ def commands() -> None:
 
 commands.add_command(simulate)
 commands.add_command(replay)
+commands.add_command(inspect)
+commands.add_command(reset)
