@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from click.testing import CliRunner
 
+from pyrate_limiter.cli import main
 from pyrate_limiter.cli.commands import commands
 
 from .programs import SOURCE, run_program
@@ -24,6 +26,11 @@ def test_help_fits_one_screen(name: str):
     lines = result.output.splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
+
+
+def test_the_program_that_is_installed_is_this_one():
+    project = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"pyrate-limiter": f"{main.__module__}:{main.__name__}"}
 
 
 @pytest.mark.parametrize("library", ["click", "rich"])
