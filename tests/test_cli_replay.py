@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -131,6 +132,16 @@ def test_fields_of_json_lines(tmp_path: Path):
     assert {key["key"] for key in result["top"]} == {"t0", "t1", "t2", "t3"}
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[None]:
+    """Read logs in another time zone than that of their times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "XYZ+5")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     "moment",
     [
@@ -144,7 +155,7 @@ def test_fields_of_json_lines(tmp_path: Path):
         "24/Nov/2026:07:30:00 -0430",
     ],
 )
-def test_times(moment: object):
+def test_times(moment: object, elsewhere: None):
     assert Lines(["ip"]).read(json.dumps({"ip": "x", "time": moment}).encode()) == (NOON * SECOND, "x")
 
 
