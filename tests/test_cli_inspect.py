@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -174,3 +175,18 @@ def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path):
     assert result.exit_code == 1
     assert "not a database" in result.output
     assert path.read_text() == "these are no limits" * 100
+
+
+def test_no_function_is_made_in_postgresql(postgres_dsn: str):
+    def functions() -> int:
+        with psycopg.connect(postgres_dsn) as connection:
+            row = connection.execute("SELECT count(*) FROM pg_proc WHERE prosrc LIKE '%inspected%'").fetchone()
+        return int(row[0]) if row else 0
+
+    bucket = partial(PostgresBucket, DAY, postgres_dsn, "inspected")
+    place = Place(postgres_dsn, "inspected", bucket)
+    Place(postgres_dsn, "inspected", partial(bucket, functions=False)).spend()
+    assert place.invoke("inspect", *OPTIONS).exit_code == 0
+    assert functions() == 0
+    place.spend()
+    assert functions() > 0
