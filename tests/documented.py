@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,25 @@ def blocks(page: Path, language: str) -> Iterator[Block]:
     for fence in _FENCE.finditer(text):
         if fence[1] == language:
             yield Block(text.count("\n", 0, fence.start()) + 1, fence[1], fence[2])
+
+
+class Session(NamedTuple):
+    """A command of a page, by the line of its block, and what the page says that it prints, if it says so."""
+
+    line: int
+    command: str
+    printed: str
+
+
+def sessions(page: Path) -> Iterator[Session]:
+    """Yield the commands of a page. A block of text directly after one with a single command is what it prints."""
+    text = page.read_text()
+    fences = [*_FENCE.finditer(text)]
+    for fence, after in zip_longest(fences, fences[1:]):
+        commands = fence[2].splitlines() if fence[1] == "sh" else []
+        follows = after is not None and after[1] == "text" and not text[fence.end() : after.start()].strip()
+        printed = after[2] if after and follows and len(commands) == 1 else ""
+        yield from (Session(text.count("\n", 0, fence.start()) + 1, command, printed) for command in commands)
 
 
 def run(page: Path) -> None:

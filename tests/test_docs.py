@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,19 +17,22 @@ import pytest
 
 import pyrate_limiter
 
-from .documented import SERVERS, Block, blocks
+from .documented import SERVERS, Block, Session, blocks, sessions
 from .programs import run_program
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = [(page, block) for page in PAGES for block in blocks(page, "python") if block.is_program]
+OURS = "pyrate-limiter "
+"""What our own commands have in them: they are not only there, they are run."""
 COMMANDS = [
     (page, line)
     for page in PAGES
     for block in blocks(page, "sh")
     for line in block.code.splitlines()
-    if line and not line.startswith("#")
+    if line and not line.startswith("#") and OURS not in line
 ]
+SESSIONS = [(page, session) for page in PAGES for session in sessions(page) if OURS in session.command]
 _LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 _TEST = re.compile(r"`(?:(tests/\w+\.py)(?:::(\w+))?|(test_\w+))`")
 _CONTRACT = ROOT / "src" / "pyrate_limiter" / "testing" / "contract.py"
@@ -64,6 +68,39 @@ def test_a_command_is_there(page: Path, command: str) -> None:
     else:
         assert os.access(ROOT / program, os.X_OK), f"{program} is not there, or cannot be executed"
         assert program.startswith("scripts/"), f"nobody knows how to check {command!r}"
+
+
+@pytest.mark.parametrize(("page", "session"), SESSIONS, ids=name_of)
+def test_a_command_of_ours_runs(page: Path, session: Session, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    program = tmp_path / "bin" / OURS.strip()
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error -m pyrate_limiter "$@"\n')
+    program.chmod(0o755)
+    folder = shutil.copytree(ROOT / "docs" / "examples", tmp_path / "examples")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "COLUMNS": "80",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    environment |= {name: request.getfixturevalue(SERVERS[name]) for name in SERVERS if name in session.command}
+    if "sqlite:" in session.command:  # the page's own program leaves it there
+        made = [sys.executable, str(Path(__file__).with_name("documented.py")), str(page)]
+        subprocess.run(made, cwd=folder, env=environment, check=True, timeout=60)
+    done = subprocess.run(
+        session.command,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if session.printed:
+        assert [line.rstrip() for line in done.stdout.splitlines()] == session.printed.splitlines()
 
 
 def installs_us(arguments: list[str]) -> None:

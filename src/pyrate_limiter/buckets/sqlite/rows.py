@@ -64,6 +64,7 @@ class Rows:
         read = f"SELECT key, state FROM {rows} WHERE rule = ? AND key"
         self._read = f"{read} = ?"
         self._read_many = f"{read} IN ({', '.join('?' * _MANY)})"
+        self._names = f"SELECT key FROM {rows} WHERE rule = ?"
         insert = f"INSERT INTO {rows} (rule, key, expires, state) VALUES"
         update = "ON CONFLICT (rule, key) DO UPDATE SET expires = excluded.expires, state = excluded.state"
         self._write = f"{insert} {row} {update}"
@@ -87,6 +88,10 @@ class Rows:
                 filled = some + some[-1:] * (_MANY - len(some))
                 found += db.execute(self._read_many, (self._id, *filled)).fetchall()
         return States((key, self._unpack(key, state)) for key, state in found)
+
+    def names(self, db: sqlite3.Connection) -> sqlite3.Cursor:
+        """Return all keys of this rule, in rows of one column."""
+        return db.execute(self._names, (self._id,))
 
     def write(self, db: sqlite3.Connection, states: States) -> None:
         """Save the states that were set."""
