@@ -328,16 +328,3 @@ def test_the_timeline_widens():
     assert timeline.as_json() == {"start": 5, "width": 16, "slots": timeline.used}
     assert len(timeline.used) == 63
     assert [sum(part) for part in zip(*timeline.used, strict=True)] == [900, 100]
-
-
-def test_it_is_fast_enough(tmp_path: Path):
-    path = tmp_path / "access.log"
-    count = 50_000
-    path.write_text("\n".join(combined(f"203.0.{n % 50}.{n % 250}", n // 10, f"/items/{n}") for n in range(count)))
-    arguments = [str(path), "--rate", "100/minute"]
-    took = []
-    for _ in range(3):
-        began = time.process_time()
-        assert replayed(*arguments)["requests"] == count
-        took.append(time.process_time() - began)
-    assert count / min(took) > 100_000
