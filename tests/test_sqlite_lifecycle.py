@@ -158,10 +158,11 @@ def test_a_loop_ends_while_the_database_is_being_opened(path, monkeypatch, backe
                 await anyio.sleep(0.005)
             tasks.cancel_scope.cancel()
 
+    before = set(keeper._open)  # such as the portal's, for buckets of other tests
     anyio.run(main, backend=backend)
     assert opened.wait(10)
     gc.collect()
-    assert not keeper._open
+    assert keeper._open <= before
 
 
 def test_a_temporary_file_is_removed_at_exit(path):
