@@ -430,5 +430,6 @@ async def test_a_commit_that_does_not_wait_is_a_choice(dsn: str) -> None:
         async with closing(patient(RATE, dsn, synchronous_commit=choice)) as bucket:
             await bucket.take()
             (session,) = bucket._connections._sessions.values()
-            cursor = await session.connection.execute("SHOW synchronous_commit")
-            assert await cursor.fetchone() == (setting,)
+            async with session.lock:  # the sweep may be about to look whether the connection is alive
+                cursor = await session.connection.execute("SHOW synchronous_commit")
+                assert await cursor.fetchone() == (setting,)
