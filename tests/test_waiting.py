@@ -31,7 +31,7 @@ from pyrate_limiter import (
 )
 from pyrate_limiter.testing import LoopClock, ScriptedStore
 from pyrate_limiter.testing.stamps import most_in_any
-from pyrate_limiter.waiting import Room
+from pyrate_limiter.waiting.courier import Courier
 
 from .virtual import virtual_backends
 
@@ -190,14 +190,14 @@ async def test_many_on_many_keys_take_a_handful_of_calls() -> None:
 async def test_one_courier_serves_who_asks_again_at_once(
     monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
 ) -> None:
-    couriers: list[Room] = []
-    serve = Room._serve
+    couriers: list[Courier] = []
+    serve = Courier._serve
 
-    def counted(room: Room) -> Any:
-        couriers.append(room)
-        return serve(room)
+    def counted(courier: Courier) -> Any:
+        couriers.append(courier)
+        return serve(courier)
 
-    monkeypatch.setattr(Room, "_serve", counted)
+    monkeypatch.setattr(Courier, "_serve", counted)
     store = scripted(Rate(1000, 1000))
     for _ in range(20):
         await store.take()

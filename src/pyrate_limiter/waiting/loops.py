@@ -16,17 +16,10 @@ if TYPE_CHECKING:
     import trio
 
 logger = logging.getLogger("pyrate_limiter")
+NEVER = float("inf")
 Serve: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-
-
-class Turn(Protocol):
-    """A moment that a task waits for."""
-
-    def wait(self, until: float) -> Awaitable[None]:
-        """Wait until it comes, or until this time of the loop's clock."""
-
-    def come(self) -> None:
-        """Let it come; more than once is as good as once."""
+Turn: TypeAlias = Any
+"""A moment that a task waits for: a future on asyncio, an Event on trio."""
 
 
 class Loop(Protocol):
@@ -38,6 +31,12 @@ class Loop(Protocol):
     def turn(self) -> Turn:
         """Return a new moment to wait for."""
 
+    def wait(self, turn: Turn, until: float) -> Awaitable[None]:
+        """Wait until a moment comes, or until this time of the loop's clock; for each of them once."""
+
+    def come(self, turn: Turn) -> None:
+        """Let a moment come; more than once is as good as once."""
+
     def breath(self) -> Awaitable[None]:
         """Let those go first who are ready to run."""
 
@@ -48,30 +47,6 @@ class Loop(Protocol):
         """Call a function in the loop, from any thread; do nothing if the loop has ended."""
 
 
-class AsyncioTurn:
-    """A future of the loop's own."""
-
-    __slots__ = ("_future", "_loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._future: asyncio.Future[None] = loop.create_future()
-
-    def wait(self, until: float) -> Awaitable[None]:
-        return self._future if until == float("inf") else self._wait_until(until)
-
-    async def _wait_until(self, until: float) -> None:
-        timer = self._loop.call_at(until, self.come)
-        try:
-            await self._future
-        finally:
-            timer.cancel()
-
-    def come(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-
 class AsyncioLoop:
     """asyncio, and what stands in for its loop, such as uvloop."""
 
@@ -79,9 +54,21 @@ class AsyncioLoop:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
         self.time = loop.time
+        self.turn = loop.create_future
 
-    def turn(self) -> AsyncioTurn:
-        return AsyncioTurn(self._loop)
+    def wait(self, turn: asyncio.Future[None], until: float) -> Awaitable[None]:
+        return turn if until == NEVER else self._wait_until(turn, until)
+
+    def come(self, turn: asyncio.Future[None]) -> None:
+        if not turn.done():
+            turn.set_result(None)
+
+    async def _wait_until(self, turn: asyncio.Future[None], until: float) -> None:
+        timer = self._loop.call_at(until, self.come, turn)
+        try:
+            await turn
+        finally:
+            timer.cancel()
 
     def breath(self) -> Awaitable[None]:
         return asyncio.sleep(0)
@@ -98,23 +85,6 @@ class AsyncioLoop:
             self._loop.call_soon_threadsafe(function)
 
 
-class TrioTurn:
-    """An event of trio's."""
-
-    __slots__ = ("_event", "_trio")
-
-    def __init__(self) -> None:
-        self._trio = sys.modules["trio"]
-        self._event: trio.Event = self._trio.Event()
-
-    async def wait(self, until: float) -> None:
-        with self._trio.CancelScope(deadline=until):
-            await self._event.wait()
-
-    def come(self) -> None:
-        self._event.set()
-
-
 class TrioLoop:
     """A run of trio."""
 
@@ -122,9 +92,17 @@ class TrioLoop:
         self._token = token
         self._trio = sys.modules["trio"]
         self.time: Callable[[], float] = self._trio.current_time
+        self.turn: Callable[[], trio.Event] = self._trio.Event
 
-    def turn(self) -> TrioTurn:
-        return TrioTurn()
+    def wait(self, turn: trio.Event, until: float) -> Awaitable[None]:
+        return turn.wait() if until == NEVER else self._wait_until(turn, until)
+
+    def come(self, turn: trio.Event) -> None:
+        turn.set()
+
+    async def _wait_until(self, turn: trio.Event, until: float) -> None:
+        with self._trio.CancelScope(deadline=until):
+            await turn.wait()
 
     def breath(self) -> Awaitable[None]:
         return cast("Awaitable[None]", self._trio.lowlevel.checkpoint())
