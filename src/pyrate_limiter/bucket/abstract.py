@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -180,21 +180,26 @@ class AbstractBucket(ABC):
         self._rooms = {}
         self._owed = deque()
 
-    async def _request(self, key: str, name: str, weight: int, patience: Patience) -> Decision:
+    def _request(self, key: str, name: str, weight: int, patience: Patience) -> Coroutine[Any, Any, Decision]:
         """Take, waiting as `patience` says, and return the decision whatever it is."""
-        if not valid_weight(weight):
-            answer = await self._run(Ask(valid_key(key), 0))
-            return self._decision(name, 0, answer._replace(wait=0))
-        if weight > self.capacity:
-            raise WeightTooLarge.over(self.capacity, name, weight, self._narrowest())
+        if not 0 < valid_weight(weight) <= self.capacity:
+            return self._request_nothing(key, name, weight)
         first = self._at_once(valid_key(key), weight)
         if first is not None and (not first.wait or first.wait > patience.limit):
-            return self._decision(name, weight, first)
-        return self._decision(name, weight, *await self._room().ask(key, weight, patience, first))
+            return _known(self._decision(name, weight, first))
+        return self._room().ask(key, name, weight, patience, first)
+
+    async def _request_nothing(self, key: str, name: str, weight: int) -> Decision:
+        """Return the decision on nothing; refuse what never fits."""
+        if weight:
+            raise WeightTooLarge.over(self.capacity, name, weight, self._narrowest())
+        answer = await self._run(Ask(valid_key(key), 0))
+        return self._decision(name, 0, answer._replace(wait=0))
 
     def _at_once(self, key: str, cost: int) -> Answer | None:
         """Return the answer if it can be had in place, or None."""
-        self._require_open()
+        if self.closed:
+            raise self._closed_error()
         return None
 
     async def _run(self, ask: Ask) -> Answer:
@@ -242,3 +247,7 @@ class AbstractBucket(ABC):
 
     def _closed_error(self) -> LimiterClosed:
         return LimiterClosed(f"this {type(self).__name__} is closed; make a new one")
+
+
+async def _known(decision: Decision) -> Decision:
+    return decision

@@ -43,7 +43,7 @@ class Call:
     def add(self, callers: Sequence[Caller], now: float) -> None:
         """Ask for callers, with the patience that they have left."""
         self.callers += callers
-        self.asks += [caller.ask if caller.patient else caller.renewed(now) for caller in callers]
+        self.asks += [c.renewed(now) if c.slept or c.deadline != NEVER else c.ask for c in callers]
 
 
 class Courier:

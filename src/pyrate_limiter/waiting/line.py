@@ -66,11 +66,6 @@ class Caller:
         self.waits = False
         self.slept = False
 
-    @property
-    def patient(self) -> bool:
-        """Whether its patience is what it was."""
-        return self.deadline == NEVER and not self.slept
-
     def renewed(self, now: float) -> Ask:
         """Return its ask, with the patience that it has left."""
         patience = self.patience_at(now)

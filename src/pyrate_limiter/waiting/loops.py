@@ -128,11 +128,8 @@ class TrioLoop:
 
 def running() -> Any:
     """Return what tells the running event loop from others, or None where none runs."""
-    if (trio_ := sys.modules.get("trio")) is not None:
-        try:
-            return trio_.lowlevel.current_trio_token()
-        except RuntimeError:
-            pass
+    if (trio_ := sys.modules.get("trio")) is not None and trio_.lowlevel.in_trio_run():
+        return trio_.lowlevel.current_trio_token()
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

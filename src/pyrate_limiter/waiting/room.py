@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..decisions import FOREVER, Answer, Ask
+from ..decisions import FOREVER, Answer, Ask, Decision
 from .courier import Courier, give_back
 from .foresight import vain
 from .line import Caller, Patience
@@ -49,17 +49,16 @@ class Room:
         """Whether nobody is here and nothing is under way."""
         return not (self._courier.serving or self._lines or self._courier.errands)
 
-    async def ask(self, key: str, cost: int, patience: Patience, first: Answer | None = None) -> tuple[Answer, float]:
+    async def ask(self, key: str, name: str, cost: int, patience: Patience, first: Answer | None) -> Decision:
         """Take `cost` units of `key`, in order of arrival.
 
         Args:
             key: of the bucket.
+            name: for the decision.
             cost: units, above zero.
             patience: how the caller waits.
             first: the refusal that the bucket gave in place, just now, if it did and nobody waits for that key.
 
-        Returns:
-            The answer, whose wait is never `BEHIND`, and the seconds that it took if the caller had to wait.
         """
         limit = patience.limit
         now = self._loop.time()
@@ -67,7 +66,7 @@ class Room:
         if line is not None and line.due is not None:
             refusal = vain(self._store.rule, line, line.units, cost, limit, now)
             if refusal is not None:
-                return refusal, 0.0
+                return self._store._decision(name, cost, refusal)
         ask = _tuple(Ask, (key, cost, limit, -1, False))
         deadline = now + limit / 1e6 if 0 < limit < FOREVER else NEVER
         caller = Caller(ask, self._loop.turn(), patience, deadline)
@@ -90,7 +89,8 @@ class Room:
         except BaseException:
             self._abandon(caller)
             raise
-        return caller.outcome(), self._loop.time() - now if caller.waits else 0.0
+        waited = self._loop.time() - now if caller.waits else 0.0
+        return self._store._decision(name, cost, caller.outcome(), waited)
 
     async def run(self, ask: Ask) -> Answer:
         """Look, give back or reset: never behind anybody."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
-from ..decisions import Answer, Ask
+from ..decisions import Answer, Ask, Decision
 
 
 class Estimates(Protocol):
@@ -37,3 +37,4 @@ class Store(Protocol):
     def rule(self) -> Estimates: ...
     def _apply(self, asks: Sequence[Ask], /) -> Awaitable[list[Answer]]: ...
     def _owe(self, ask: Ask, /) -> None: ...
+    def _decision(self, name: str, weight: int, answer: Answer, waited: float = 0.0, /) -> Decision: ...
