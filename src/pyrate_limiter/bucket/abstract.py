@@ -6,16 +6,17 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ..algorithms import Algorithm, Rule, SlidingWindowLog, bind
 from ..decisions import RESET, Answer, Ask, Decision
 from ..errors import LimiterClosed, LimiterDelayException, WeightTooLarge
 from ..rates import Rate, as_rates
-from ..waiting import Patience, Room, loop_of, running
+from ..waiting import Make, Patience, Room, loop_of, running
 from .checks import as_patience, valid_key, valid_weight
 from .forks import forks
 
+T = TypeVar("T")
 NOT_AT_ALL = Patience(0)
 _tuple = tuple.__new__
 
@@ -182,19 +183,27 @@ class AbstractBucket(ABC):
 
     def _request(self, key: str, name: str, weight: int, patience: Patience) -> Coroutine[Any, Any, Decision]:
         """Take, waiting as `patience` says, and return the decision whatever it is."""
-        if not 0 < valid_weight(weight) <= self.capacity:
-            return self._request_nothing(key, name, weight)
+        return self._ask(key, name, weight, patience, self._decision)
+
+    def _ask(self, key: str, name: str, weight: int, patience: Patience, make: Make[T]) -> Coroutine[Any, Any, T]:
+        """Take, waiting as `patience` says, and return what is made of the answer."""
+        if type(weight) is not int or not 0 < weight <= self.capacity:
+            return self._ask_oddly(key, name, weight, patience, make)
         first = self._at_once(valid_key(key), weight)
         if first is not None and (not first.wait or first.wait > patience.limit):
-            return _known(self._decision(name, weight, first))
-        return self._room().ask(key, name, weight, patience, first)
+            return _known(make(name, weight, first, 0.0))
+        room = self._rooms.get(running()) or self._room()
+        return room.ask(key, name, weight, patience, first, make)
 
-    async def _request_nothing(self, key: str, name: str, weight: int) -> Decision:
-        """Return the decision on nothing; refuse what never fits."""
-        if weight:
-            raise WeightTooLarge.over(self.capacity, name, weight, self._narrowest())
+    async def _ask_oddly(self, key: str, name: str, weight: int, patience: Patience, make: Make[T]) -> T:
+        """Do so with a weight that is not simply an int from 1 to the capacity."""
+        units = int(valid_weight(weight))
+        if units > self.capacity:
+            raise WeightTooLarge.over(self.capacity, name, units, self._narrowest())
+        if units:
+            return await self._ask(key, name, units, patience, make)
         answer = await self._run(Ask(valid_key(key), 0))
-        return self._decision(name, 0, answer._replace(wait=0))
+        return make(name, 0, answer._replace(wait=0), 0.0)
 
     def _at_once(self, key: str, cost: int) -> Answer | None:
         """Return the answer if it can be had in place, or None."""
@@ -249,5 +258,5 @@ class AbstractBucket(ABC):
         return LimiterClosed(f"this {type(self).__name__} is closed; make a new one")
 
 
-async def _known(decision: Decision) -> Decision:
-    return decision
+async def _known(made: T) -> T:
+    return made

@@ -13,7 +13,7 @@ from ..blocking import SyncLimiter, run
 from ..bucket import NOT_AT_ALL, NOWHERE, AbstractBucket, InPlace, InstantBucket, as_patience, valid_weight
 from ..buckets.memory import InMemoryBucket
 from ..clocks import Clock
-from ..decisions import FOREVER, UNNAMED, Decision
+from ..decisions import FOREVER, UNNAMED, Answer, Decision
 from ..errors import BucketFullException, LimiterClosed, LimiterDelayException, RateLimitError, WeightTooLarge
 from ..rates import MICROSECONDS, Rate
 from ..routing import BucketAsyncWrapper, BucketFactory
@@ -363,6 +363,12 @@ class Limiter(Generic[Result_co]):
     # The long way.
 
     async def _try(self, name: str, weight: int, patience: Patience) -> bool:
+        bucket = self._bucket
+        if bucket is None or self._raises or self._closed or self._disabled or weight > bucket.capacity:
+            return await self._try_routed(name, weight, patience)
+        return await bucket._ask(self._key(name), name, weight, patience, _admitted)
+
+    async def _try_routed(self, name: str, weight: int, patience: Patience) -> bool:
         try:
             decision = await self._request(name, weight, patience)
         except WeightTooLarge:
@@ -452,6 +458,10 @@ class Limiter(Generic[Result_co]):
             "async_wrapper": self._awaited,
             "max_waiters": most,
         }
+
+
+def _admitted(name: str, weight: int, answer: Answer, waited: float) -> bool:
+    return not answer.wait
 
 
 def _rebuild(argument: AbstractBucket | BucketFactory, settings: dict[str, Any]) -> Limiter[Any]:

@@ -212,7 +212,7 @@ class Courier:
         self.fresh[:0] = again
 
     def _deliver(self, callers: Sequence[Caller | None], answers: Sequence[Answer]) -> None:
-        lines, now = self._lines, self._loop.time()
+        lines, come, now = self._lines, self._loop.come, self._loop.time()
         for caller, answer in zip(callers, answers, strict=True):
             if caller is None:
                 continue
@@ -221,8 +221,12 @@ class Courier:
                     self._store._owe(give_back(caller.ask, answer))
             elif answer.wait and caller.ask.cost > 0:
                 lines.refused(caller, answer, now)
-            else:
+            elif caller.line is not None:
                 lines.settle(caller, answer)
+            else:
+                caller.answer = answer
+                caller.settled = True
+                come(caller.turn)
         if lines.formed:
             self.fresh = lines.adopt(self.fresh)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from ..decisions import FOREVER, Answer, Ask
 from .loops import NEVER, Turn
@@ -41,17 +41,17 @@ class Caller:
         patience: how it waits.
         deadline: by the loop's clock, buffers apart.
         settled: whether the outcome is known, even if the caller has not yet run to see it, or is not wanted any more.
-        answer: the outcome, or None.
+        answer: the outcome, once it is settled and there is one.
         failure: the outcome where there is no answer: an error, and the trace of what raised it.
         line: where it stands, or None.
-        margin: the seconds of buffer that its line had slept when it came.
         waits: whether it is counted among those who wait.
         slept: whether it was refused as the head of its line.
     """
 
     __slots__ = (
-        "answer", "ask", "deadline", "failure", "line", "margin", "patience", "settled", "slept", "turn", "waits",
+        "answer", "ask", "deadline", "failure", "line", "patience", "settled", "slept", "turn", "waits",
     )  # fmt: skip
+    answer: Answer
 
     def __init__(self, ask: Ask, turn: Turn, patience: Patience = AT_ONCE, deadline: float = NEVER) -> None:
         self.ask = ask
@@ -59,10 +59,8 @@ class Caller:
         self.patience = patience
         self.deadline = deadline
         self.settled = False
-        self.answer: Answer | None = None
         self.failure: tuple[BaseException, TracebackType | None] | None = None
         self.line: Line | None = None
-        self.margin = 0.0
         self.waits = False
         self.slept = False
 
@@ -84,17 +82,15 @@ class Caller:
     @property
     def until(self) -> float:
         """Its deadline, later by the buffers that its line has slept since it came: they do not count."""
-        return self.deadline if self.line is None else self.deadline + self.line.margin - self.margin
+        return self.deadline if self.line is None else self.deadline + self.line.margin_since(self)
 
-    def outcome(self) -> Answer:
-        """Return the answer, or raise the error."""
-        if self.failure is not None:
-            # One error may reach many callers: each raises it with the trace of the call alone.
-            error, trace = self.failure
-            raise error.with_traceback(trace)
-        if self.answer is None:
-            raise RuntimeError("a turn came without an outcome; this is a bug in pyrate_limiter")
-        return self.answer
+    def give_up(self) -> NoReturn:
+        """Raise the error that there is instead of an answer.
+
+        It may reach many callers: each raises it with the trace of the call alone.
+        """
+        error, trace = self.failure or (RuntimeError("there is an answer"), None)
+        raise error.with_traceback(trace)
 
 
 class Line:
@@ -131,7 +127,7 @@ class Line:
         self.reach = NEVER
         self.ready = False
         self.head_cost = 0
-        self._waiters: OrderedDict[Caller, None] = OrderedDict()
+        self._waiters: OrderedDict[Caller, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -141,11 +137,12 @@ class Line:
 
     def join(self, waiter: Caller) -> None:
         """Stand at the end."""
-        self._waiters[waiter] = None
+        # The buffers that were slept before this moment: without that of a sleep which is under way.
+        margin = self.margin if self.due is None or self.fits is None else self.margin - (self.due - self.fits)
+        self._waiters[waiter] = margin
         self.units += waiter.ask.cost
         self.heaviest = max(self.heaviest, waiter.ask.cost)
         waiter.line = self
-        waiter.margin = self._margin_before
 
     def leave(self, waiter: Caller) -> None:
         """Step out of the line, from wherever one stands."""
@@ -173,10 +170,9 @@ class Line:
         self.margin += head.patience.buffer / 1e6
         return self.due
 
-    @property
-    def _margin_before(self) -> float:
-        """The buffers that were slept before this moment: without that of a sleep which is under way."""
-        return self.margin if self.due is None or self.fits is None else self.margin - (self.due - self.fits)
+    def margin_since(self, waiter: Caller) -> float:
+        """Return the seconds of buffer that were added to the sleeps since a waiter came."""
+        return self.margin - self._waiters[waiter]
 
     def ahead_of(self, waiter: Caller) -> int:
         """Return the units in front of a waiter."""

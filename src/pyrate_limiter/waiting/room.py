@@ -8,15 +8,17 @@ that key (`Lines`), and whoever comes then stands behind.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
-from ..decisions import FOREVER, Answer, Ask, Decision
+from ..decisions import FOREVER, Answer, Ask
 from .courier import Courier, give_back
 from .foresight import vain
 from .line import Caller, Patience
 from .lines import Lines
 from .loops import NEVER, Loop
-from .store import Store
+from .store import Make, Store
 
+T = TypeVar("T")
 _tuple = tuple.__new__
 
 
@@ -49,15 +51,18 @@ class Room:
         """Whether nobody is here and nothing is under way."""
         return not (self._courier.serving or self._lines or self._courier.errands)
 
-    async def ask(self, key: str, name: str, cost: int, patience: Patience, first: Answer | None) -> Decision:
-        """Take `cost` units of `key`, in order of arrival.
+    async def ask(
+        self, key: str, name: str, cost: int, patience: Patience, first: Answer | None, make: Make[T]
+    ) -> T:
+        """Take `cost` units of `key`, in order of arrival, and return what is made of the answer.
 
         Args:
             key: of the bucket.
-            name: for the decision.
+            name: for what is made.
             cost: units, above zero.
             patience: how the caller waits.
             first: the refusal that the bucket gave in place, just now, if it did and nobody waits for that key.
+            make: makes something of the name, the units, the answer and the seconds that the caller waited.
 
         """
         limit = patience.limit
@@ -66,7 +71,7 @@ class Room:
         if line is not None and line.due is not None:
             refusal = vain(self._store.rule, line, line.units, cost, limit, now)
             if refusal is not None:
-                return self._store._decision(name, cost, refusal)
+                return make(name, cost, refusal, 0.0)
         ask = _tuple(Ask, (key, cost, limit, -1, False))
         deadline = now + limit / 1e6 if 0 < limit < FOREVER else NEVER
         caller = Caller(ask, self._loop.turn(), patience, deadline)
@@ -89,8 +94,9 @@ class Room:
         except BaseException:
             self._abandon(caller)
             raise
-        waited = self._loop.time() - now if caller.waits else 0.0
-        return self._store._decision(name, cost, caller.outcome(), waited)
+        if caller.failure is not None:
+            caller.give_up()
+        return make(name, cost, caller.answer, self._loop.time() - now if caller.waits else 0.0)
 
     async def run(self, ask: Ask) -> Answer:
         """Look, give back or reset: never behind anybody."""
@@ -102,7 +108,9 @@ class Room:
         except BaseException:
             errand.settled = True
             raise
-        return errand.outcome()
+        if errand.failure is not None:
+            errand.give_up()
+        return errand.answer
 
     def pay(self, ask: Ask) -> None:
         """Give back what a caller got who is gone; the next in line moves up at once."""
@@ -152,5 +160,5 @@ class Room:
             caller.settled = True
             self._lines.dismiss(caller)
             self._courier.work()
-        elif caller.answer is not None and not caller.answer.wait:
+        elif caller.failure is None and not caller.answer.wait:
             self.pay(give_back(caller.ask, caller.answer))

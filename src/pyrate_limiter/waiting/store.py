@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 
-from ..decisions import Answer, Ask, Decision
+from ..decisions import Answer, Ask
+
+T = TypeVar("T")
+Make: TypeAlias = Callable[[str, int, Answer, float], T]
+"""Makes what its user gets to see of a name, units, the answer, and the seconds waited."""
 
 
 class Estimates(Protocol):
@@ -37,4 +41,3 @@ class Store(Protocol):
     def rule(self) -> Estimates: ...
     def _apply(self, asks: Sequence[Ask], /) -> Awaitable[list[Answer]]: ...
     def _owe(self, ask: Ask, /) -> None: ...
-    def _decision(self, name: str, weight: int, answer: Answer, waited: float = 0.0, /) -> Decision: ...
