@@ -158,10 +158,10 @@ async def test_a_wait_that_is_too_short_is_caught(algorithm: Any) -> None:
         await _contract(InMemoryBucket).test_a_wait_is_exact(algorithm)
 
 
-def _deliver_to_the_living(courier: Courier, callers: Any, answers: Any) -> None:
+def _deliver_to_the_living(courier: Courier, callers: Any, answers: Any, now: float) -> None:
     """Forget what the store granted to one who left during the call."""
     kept = [(c, a) for c, a in zip(callers, answers, strict=True) if c is None or not c.settled]
-    _deliver(courier, [caller for caller, _ in kept], [answer for _, answer in kept])
+    _deliver(courier, [caller for caller, _ in kept], [answer for _, answer in kept], now)
 
 
 def _last_first(line: Any, units: float, most: int) -> list[Any]:

@@ -14,10 +14,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..decisions import Answer, Ask
-from ..errors import StoreError
 from .line import Caller
 from .lines import Lines
-from .loops import NEVER, Loop
+from .loops import NEVER, Loop, Turn
 from .store import Store
 
 
@@ -44,6 +43,9 @@ class Call:
         """Ask for callers, with the patience that they have left."""
         self.callers += callers
         self.asks += [c.renewed(now) if c.slept or c.deadline != NEVER else c.ask for c in callers]
+
+
+NONE = Call()
 
 
 class Courier:
@@ -74,9 +76,10 @@ class Courier:
         self._loop = loop
         self._lines = lines
         self._emptied = emptied
-        self._call = Call()
-        self._bell = self._done = loop.turn()
+        self._call = NONE
+        self._bell: Turn = None
         self._until = NEVER
+        self._drainers: list[Turn] = []
 
     @property
     def takers(self) -> list[Caller]:
@@ -92,36 +95,41 @@ class Courier:
 
     def work(self) -> None:
         """See to it that a courier does what there is to do, or sees that there is nothing left."""
-        lines = self._lines
-        urgent = self.fresh or lines.ready or self.errands or self._store._owed
         if not self.serving:
-            if urgent or lines:
+            if self._urgent() or self._lines.by_key:
                 self.serving = True
                 self.idle = False
                 self._loop.spawn(self._serve, self._ended)
-        elif self.idle and (urgent or not lines or lines.due < self._until):
+        elif self.idle and (self._urgent() or not self._lines.by_key or self._lines.due < self._until):
             self.idle = False
             self._loop.come(self._bell)
 
     async def drained(self) -> None:
         """Wait until nothing is under way."""
         while self.serving:
-            self._done = self._loop.turn()
-            await self._loop.wait(self._done, NEVER)
+            done = self._loop.turn()
+            self._drainers.append(done)
+            await self._loop.wait(done, NEVER)
+
+    def _urgent(self) -> bool:
+        """Return whether there is something to do at once."""
+        return bool(self.fresh or self._lines.ready or self.errands or self._store._owed)
 
     async def _serve(self) -> None:
         rested = False
         try:
             while True:
-                call = self._gather()
-                if call.asks:
-                    await self._make(call)
-                    rested = False
+                now = self._loop.time()
+                if self._urgent() or self._lines.due <= now:
+                    call = self._gather(now)
+                    if call.asks:
+                        await self._make(call, now)
+                        rested = False
                 elif not rested:
                     # Whoever was served just now runs first, and may ask again: that saves another courier.
                     await self._loop.breath()
                     rested = True
-                elif self._lines:
+                elif self._lines.by_key:
                     await self._sleep()
                 else:
                     break
@@ -142,13 +150,15 @@ class Courier:
         if not self.serving:
             self.work()
         if not self.serving:
-            self._loop.come(self._done)
+            for done in self._drainers:
+                self._loop.come(done)
+            self._drainers.clear()
             self._emptied()
 
-    def _gather(self) -> Call:
+    def _gather(self, now: float) -> Call:
         """Return the next call: give-backs first, then in turn what is fresh, and of each line that is due a prefix."""
         call = Call()
-        store, now = self._store, self._loop.time()
+        store = self._store
         while store._owed and len(call.asks) < store.batch:
             call.give_back(store._owed.popleft())
         while self.errands and len(call.asks) < store.batch:
@@ -175,22 +185,23 @@ class Courier:
         chosen, self.fresh = self.fresh[:most], self.fresh[most:]
         call.add([caller for caller in chosen if not caller.settled], now)
 
-    async def _make(self, call: Call) -> None:
+    async def _make(self, call: Call, left: float) -> None:
         self._call = call
-        left = self._loop.time()
         try:
             answers = await self._store._apply(call.asks)
+            now = self._loop.time()
+            self._deliver(call.callers, answers, now)
+            self.trip = now - left
         except Exception as error:
             self._fail(call.callers, error)
         except BaseException:
-            self._put_back(call.callers)
+            # This courier is cancelled; for the takers who are still there, another one asks again.
+            self.fresh = [taker for taker in self.takers if not taker.settled]
             raise
-        else:
-            self._deliver(call.callers, answers)
-            self.trip = self._loop.time() - left
         finally:
-            self._call = Call()
-            self._lines.decided(self._loop.time())
+            self._call = NONE
+            if self._lines.asked:
+                self._lines.decided(self._loop.time())
 
     def _fail(self, callers: Sequence[Caller | None], error: Exception) -> None:
         """Tell those whom it concerns. What was to be given back stays spent: the store may have heard of it."""
@@ -198,21 +209,8 @@ class Courier:
             if caller is not None and not caller.settled:
                 self._lines.fail(caller, error)
 
-    def _put_back(self, callers: Sequence[Caller | None]) -> None:
-        """Let another courier ask again for those who are still there when this one is cancelled."""
-        lost = StoreError("the call of the store was cancelled; it may have been carried out")
-        again = []
-        for caller in callers:
-            if caller is None or caller.settled or caller.line is not None:
-                continue
-            if caller.ask.cost < 0:
-                self._lines.fail(caller, lost)  # twice would give back what somebody else took
-            else:
-                again.append(caller)
-        self.fresh[:0] = again
-
-    def _deliver(self, callers: Sequence[Caller | None], answers: Sequence[Answer]) -> None:
-        lines, come, now = self._lines, self._loop.come, self._loop.time()
+    def _deliver(self, callers: Sequence[Caller | None], answers: Sequence[Answer], now: float) -> None:
+        lines, come = self._lines, self._loop.come
         for caller, answer in zip(callers, answers, strict=True):
             if caller is None:
                 continue

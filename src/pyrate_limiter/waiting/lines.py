@@ -24,6 +24,7 @@ class Lines:
     Attributes:
         by_key: each line that is not empty.
         ready: those to be asked for next.
+        asked: those that were asked for, or began, in the call that is under way.
         waiting: how many callers wait.
         formed: whether a line began of which those do not know yet who came in the meantime.
     """
@@ -31,16 +32,13 @@ class Lines:
     def __init__(self, store: Store, come: Callable[[Turn], None]) -> None:
         self.by_key: dict[str, Line] = {}
         self.ready: deque[Line] = deque()
+        self.asked: list[Line] = []
         self.waiting = 0
         self.formed = False
         self._store = store
         self._come = come
-        self._asked: list[Line] = []
         self._sleeping: list[tuple[float, int, Line]] = []
         self._order = count()
-
-    def __len__(self) -> int:
-        return len(self.by_key)
 
     @property
     def waiters(self) -> list[Caller]:
@@ -141,14 +139,14 @@ class Lines:
 
     def decided(self, now: float) -> None:
         """Decide what becomes of the lines that were asked for, or began: asleep, ready again, or gone."""
-        for line in self._asked:
+        for line in self.asked:
             if self.by_key.get(line.key) is not line:
                 continue
             if line.due is None:
                 self._make_ready(line)
             elif not line.judged:
                 self._judge(line, now)
-        self._asked.clear()
+        self.asked.clear()
 
     def _stand(self, waiter: Caller) -> Line:
         """Return the line of a waiter, who joins it or begins it if it has none."""
@@ -157,7 +155,7 @@ class Lines:
         line = self.by_key.get(waiter.ask.key)
         if line is None:
             line = self.by_key[waiter.ask.key] = Line(waiter.ask.key)
-            self._asked.append(line)
+            self.asked.append(line)
             self.formed = True
         line.join(waiter)
         return line
@@ -197,7 +195,7 @@ class Lines:
         chosen = line.prefix(self._store.share, min(most, max(self._store.least, line.reach)))
         line.reach = 0
         line.fits = None
-        self._asked.append(line)
+        self.asked.append(line)
         return chosen
 
     def _sleep(self, line: Line, answer: Answer, head: Caller, now: float) -> None:

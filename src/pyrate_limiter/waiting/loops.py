@@ -52,7 +52,7 @@ class AsyncioLoop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
         self.time = loop.time
         self.turn = loop.create_future
 
@@ -76,9 +76,8 @@ class AsyncioLoop:
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         # A context of its own: the courier serves many callers and must not speak in the name of the first.
         task = self._loop.create_task(serve(), name="pyrate_limiter courier", context=Context())
-        self._tasks.add(task)  # the loop itself holds tasks only weakly
-        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: ended())
+        self._task = task  # the loop itself holds tasks only weakly
 
     def call_soon_threadsafe(self, function: Callable[[], None]) -> None:
         if not self._loop.is_closed():

@@ -49,7 +49,7 @@ class Room:
     @property
     def empty(self) -> bool:
         """Whether nobody is here and nothing is under way."""
-        return not (self._courier.serving or self._lines or self._courier.errands)
+        return not (self._courier.serving or self._lines.by_key or self._courier.errands)
 
     async def ask(
         self, key: str, name: str, cost: int, patience: Patience, first: Answer | None, make: Make[T]
