@@ -189,11 +189,11 @@ class AbstractBucket(ABC):
         """Take, waiting as `patience` says, and return what is made of the answer."""
         if type(weight) is not int or not 0 < weight <= self.capacity:
             return self._ask_oddly(key, name, weight, patience, make)
-        first = self._at_once(valid_key(key), weight)
-        if first is not None and (not first.wait or first.wait > patience.limit):
-            return _known(make(name, weight, first, 0.0))
+        if self.closed:
+            raise self._closed_error()
+        valid_key(key)
         room = self._rooms.get(running()) or self._room()
-        return room.ask(key, name, weight, patience, first, make)
+        return room.ask(key, name, weight, patience, None, make)
 
     async def _ask_oddly(self, key: str, name: str, weight: int, patience: Patience, make: Make[T]) -> T:
         """Do so with a weight that is not simply an int from 1 to the capacity."""
@@ -204,12 +204,6 @@ class AbstractBucket(ABC):
             return await self._ask(key, name, units, patience, make)
         answer = await self._run(Ask(valid_key(key), 0))
         return make(name, 0, answer._replace(wait=0), 0.0)
-
-    def _at_once(self, key: str, cost: int) -> Answer | None:
-        """Return the answer if it can be had in place, or None."""
-        if self.closed:
-            raise self._closed_error()
-        return None
 
     async def _run(self, ask: Ask) -> Answer:
         """Look, give back or reset."""
@@ -256,7 +250,3 @@ class AbstractBucket(ABC):
 
     def _closed_error(self) -> LimiterClosed:
         return LimiterClosed(f"this {type(self).__name__} is closed; make a new one")
-
-
-async def _known(made: T) -> T:
-    return made

@@ -364,18 +364,14 @@ class Limiter(Generic[Result_co]):
 
     async def _try(self, name: str, weight: int, patience: Patience) -> bool:
         bucket = self._bucket
-        if bucket is None or self._raises or self._closed or self._disabled or weight > bucket.capacity:
-            return await self._try_routed(name, weight, patience)
-        return await bucket._ask(self._key(name), name, weight, patience, _admitted)
-
-    async def _try_routed(self, name: str, weight: int, patience: Patience) -> bool:
         try:
-            decision = await self._request(name, weight, patience)
+            if bucket is None or self._raises or self._closed or self._disabled:
+                return self._as_bool(await self._request(name, weight, patience), patience)
+            return await bucket._ask(self._key(name), name, weight, patience, _admitted)
         except WeightTooLarge:
             if self._raises:
                 raise
             return False
-        return self._as_bool(decision, patience)
 
     def _request(self, name: str, weight: int, patience: Patience) -> Coroutine[Any, Any, Decision]:
         bucket = self._bucket

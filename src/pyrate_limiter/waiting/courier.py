@@ -93,6 +93,12 @@ class Courier:
             self._lines.fail(errand, error)
         self.errands.clear()
 
+    def bring(self, caller: Caller) -> None:
+        """Take with you somebody who asks for a key for which nobody waits."""
+        self.fresh.append(caller)
+        if self.idle:
+            self.work()
+
     def work(self) -> None:
         """See to it that a courier does what there is to do, or sees that there is nothing left."""
         if not self.serving:

@@ -75,17 +75,14 @@ class Room:
         ask = _tuple(Ask, (key, cost, limit, -1, False))
         deadline = now + limit / 1e6 if 0 < limit < FOREVER else NEVER
         caller = Caller(ask, self._loop.turn(), patience, deadline)
-        courier = self._courier
         if line is not None:
             self._lines.join(line, caller, now)
         elif first is not None:
             self._lines.begin(caller, first, now)
-            courier.work()
+            self._courier.work()
         else:
-            courier.fresh.append(caller)
-            if courier.idle:
-                courier.work()
-        until = deadline if line is None else caller.until
+            self._courier.bring(caller)
+        until = deadline if caller.line is None else caller.until
         try:
             while not caller.settled:
                 await self._loop.wait(caller.turn, until)
