@@ -101,14 +101,19 @@ class Courier:
 
     def work(self) -> None:
         """See to it that a courier does what there is to do, or sees that there is nothing left."""
-        if not self.serving:
-            if self._urgent() or self._lines.by_key:
-                self.serving = True
+        if self.serving:
+            if self.idle and (self._urgent() or not self._lines.by_key or self._lines.due < self._until):
                 self.idle = False
-                self._loop.spawn(self._serve, self._ended)
-        elif self.idle and (self._urgent() or not self._lines.by_key or self._lines.due < self._until):
+                self._loop.come(self._bell)
+        elif self._urgent() or self._lines.by_key:
+            self.serving = True
             self.idle = False
-            self._loop.come(self._bell)
+            self._loop.spawn(self._serve, self._ended)
+        else:
+            for done in self._drainers:
+                self._loop.come(done)
+            self._drainers.clear()
+            self._emptied()
 
     async def drained(self) -> None:
         """Wait until nothing is under way."""
@@ -123,25 +128,21 @@ class Courier:
 
     async def _serve(self) -> None:
         rested = False
-        try:
-            while True:
-                now = self._loop.time()
-                if self._urgent() or self._lines.due <= now:
-                    call = self._gather(now)
-                    if call.asks:
-                        await self._make(call, now)
-                        rested = False
-                elif not rested:
-                    # Whoever was served just now runs first, and may ask again: that saves another courier.
-                    await self._loop.breath()
-                    rested = True
-                elif self._lines.by_key:
-                    await self._sleep()
-                else:
-                    break
-        finally:
-            self.serving = False
-            self.idle = True
+        while True:
+            now = self._loop.time()
+            if self._urgent() or self._lines.due <= now:
+                call = self._gather(now)
+                if call.asks:
+                    await self._make(call, now)
+                    rested = False
+            elif not rested:
+                # Whoever was served just now runs first, and may ask again: that saves another courier.
+                await self._loop.breath()
+                rested = True
+            elif self._lines.by_key:
+                await self._sleep()
+            else:
+                break
 
     async def _sleep(self) -> None:
         """Sleep until a line is due, or `work` has something to do."""
@@ -152,14 +153,10 @@ class Courier:
         self.idle = False
 
     def _ended(self) -> None:
-        """Send another courier if one was cancelled while callers wait for it; otherwise say that all is done."""
-        if not self.serving:
-            self.work()
-        if not self.serving:
-            for done in self._drainers:
-                self._loop.come(done)
-            self._drainers.clear()
-            self._emptied()
+        """Send another courier if somebody came just now, or if this one was cancelled while callers wait for it."""
+        self.serving = False
+        self.idle = True
+        self.work()
 
     def _gather(self, now: float) -> Call:
         """Return the next call: give-backs first, then in turn what is fresh, and of each line that is due a prefix."""

@@ -129,9 +129,6 @@ class Line:
         self.head_cost = 0
         self._waiters: OrderedDict[Caller, float] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._waiters)
-
     def __iter__(self) -> Iterator[Caller]:
         return iter(self._waiters)
 

@@ -68,7 +68,7 @@ class Lines:
         others = []
         for caller in callers:
             line = self.by_key.get(caller.ask.key)
-            if line is None or caller.ask.cost <= 0:
+            if line is None:
                 others.append(caller)
             elif not caller.settled:
                 line.join(caller)

@@ -51,9 +51,7 @@ class Room:
         """Whether nobody is here and nothing is under way."""
         return not (self._courier.serving or self._lines.by_key or self._courier.errands)
 
-    async def ask(
-        self, key: str, name: str, cost: int, patience: Patience, first: Answer | None, make: Make[T]
-    ) -> T:
+    async def ask(self, key: str, name: str, cost: int, patience: Patience, first: Answer | None, make: Make[T]) -> T:
         """Take `cost` units of `key`, in order of arrival, and return what is made of the answer.
 
         Args:
