@@ -485,6 +485,15 @@ async def test_who_was_not_let_wait_leaves_nothing_behind(make: Any, most: int) 
     assert not bucket._rooms
 
 
+@both
+async def test_what_makes_no_sense_leaves_nothing_behind(make: Any) -> None:
+    bucket = make(Rate(1, 1000))
+    for key, weight in (("\ud800", 1), ("", 2), ("", -1)):
+        with pytest.raises(ValueError):
+            await bucket.acquire(weight, key=key)
+    assert not bucket._rooms
+
+
 async def test_nobody_overtakes_one_who_found_the_lock_held() -> None:
     bucket = memory(Rate(1, 60_000))
     step, bucket._step = bucket._step, lambda asks: None  # type: ignore[method-assign]
