@@ -189,9 +189,11 @@ class AbstractBucket(ABC):
         """Take, waiting as `patience` says, and return what is made of the answer."""
         if type(weight) is not int or not 0 < weight <= self.capacity:
             return self._ask_oddly(key, name, weight, patience, make)
-        self._require_open()
-        key = valid_key(key)
-        return self._room().ask(key, name, weight, patience, None, make)
+        if self.closed:
+            raise self._closed_error()
+        valid_key(key)
+        room = self._rooms.get(running()) or self._room()
+        return room.ask(key, name, weight, patience, None, make)
 
     async def _ask_oddly(self, key: str, name: str, weight: int, patience: Patience, make: Make[T]) -> T:
         """Do so with a weight that is not simply an int from 1 to the capacity."""
