@@ -363,11 +363,12 @@ class Limiter(Generic[Result_co]):
     # The long way.
 
     async def _try(self, name: str, weight: int, patience: Patience) -> bool:
+        """Do as `try_acquire` does, with arguments that were checked, where nothing can be decided in place."""
         bucket = self._bucket
         try:
             if bucket is None or self._raises or self._closed or self._disabled:
                 return self._as_bool(await self._request(name, weight, patience), patience)
-            return await bucket._ask(self._key(name), name, weight, patience, _admitted)
+            return await bucket._ask(name if self._keyed else "", name, weight, patience, _admitted)
         except WeightTooLarge:
             if self._raises:
                 raise
