@@ -24,12 +24,18 @@ class InPlace(Protocol):
 
 
 class Nowhere:
-    """Where nothing can be decided in place."""
+    """Where nothing can be decided in place.
 
-    def _take(self, name: str, weight: int, keyed: bool) -> int:
+    The class itself is used, not an object of it: the interpreter does not specialise the reading of an attribute
+    whose default in the class is an object of a type that could still change.
+    """
+
+    @staticmethod
+    def _take(name: str, weight: int, keyed: bool) -> int:
         return BUSY
 
-    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
+    @staticmethod
+    def _decide(name: str, weight: int, keyed: bool) -> Decision | None:
         return None
 
 
@@ -92,6 +98,3 @@ class InstantBucket(AbstractBucket):
         """Let the next in line of this loop move up after a give-back."""
         if ask.cost < 0 and self._rooms and (room := self._rooms.get(running())):
             room.rouse(ask.key)
-
-
-NOWHERE = Nowhere()
