@@ -2,15 +2,15 @@
 
 from .abstract import NOT_AT_ALL, AbstractBucket, BucketStatistics
 from .checks import as_patience, valid_key, valid_weight
-from .instant import InPlace, InstantBucket, Nowhere
+from .instant import NOWHERE, InPlace, InstantBucket
 
 __all__ = [
     "NOT_AT_ALL",
+    "NOWHERE",
     "AbstractBucket",
     "BucketStatistics",
     "InPlace",
     "InstantBucket",
-    "Nowhere",
     "as_patience",
     "valid_key",
     "valid_weight",

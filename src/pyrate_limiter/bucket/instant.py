@@ -24,11 +24,7 @@ class InPlace(Protocol):
 
 
 class Nowhere:
-    """Where nothing can be decided in place.
-
-    The class itself is used, not an object of it: the interpreter does not specialise the reading of an attribute
-    whose default in the class is an object of a type that could still change.
-    """
+    """Where nothing can be decided in place."""
 
     @staticmethod
     def _take(name: str, weight: int, keyed: bool) -> int:
@@ -98,3 +94,8 @@ class InstantBucket(AbstractBucket):
         """Let the next in line of this loop move up after a give-back."""
         if ask.cost < 0 and self._rooms and (room := self._rooms.get(running())):
             room.rouse(ask.key)
+
+
+NOWHERE: InPlace = Nowhere
+"""The class itself: the interpreter does not learn where an attribute is whose default is an object of a class of ours,
+and this one is read at every call."""

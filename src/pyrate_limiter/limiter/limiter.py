@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cas
 from weakref import WeakSet
 
 from ..blocking import SyncLimiter, run
-from ..bucket import NOT_AT_ALL, AbstractBucket, InPlace, InstantBucket, Nowhere, as_patience, valid_weight
+from ..bucket import NOT_AT_ALL, NOWHERE, AbstractBucket, InPlace, InstantBucket, as_patience, valid_weight
 from ..buckets.memory import InMemoryBucket
 from ..clocks import Clock
 from ..decisions import FOREVER, UNNAMED, Decision
@@ -58,7 +58,7 @@ class Limiter(Generic[Result_co]):
     # What a limiter is that was not initialised yet: see `factories.LIMITER`.
     _bucket: AbstractBucket | None = None
     _factory: BucketFactory | None = None
-    _at_hand: InPlace = Nowhere
+    _at_hand: InPlace = NOWHERE
     _patience = Patience()
     _keyed = _owned = _raises = _awaited = _closed = False
     _disabled = 0
@@ -158,7 +158,7 @@ class Limiter(Generic[Result_co]):
             self._bucket = InMemoryBucket(cast("Rate | Sequence[Rate]", argument), clock=clock)
         else:
             self._bucket = argument if isinstance(argument, AbstractBucket) else None
-        self._at_hand = self._bucket if isinstance(self._bucket, InstantBucket) else Nowhere
+        self._at_hand = self._bucket if isinstance(self._bucket, InstantBucket) else NOWHERE
 
     # The calls, in the order in which a user meets them.
 
@@ -310,7 +310,7 @@ class Limiter(Generic[Result_co]):
     def disabled(self) -> Iterator[None]:
         """Admit everything and count nothing inside the `with` block: for tests of what is limited."""
         self._disabled += 1
-        at_hand, self._at_hand = self._at_hand, Nowhere
+        at_hand, self._at_hand = self._at_hand, NOWHERE
         try:
             yield
         finally:
@@ -424,7 +424,7 @@ class Limiter(Generic[Result_co]):
     def _shut(self) -> list[AbstractBucket]:
         """Refuse what comes and dismiss who waits; return the buckets that are to be closed too."""
         self._closed = True
-        self._at_hand = Nowhere
+        self._at_hand = NOWHERE
         for bucket in [self._bucket] if self._bucket else list(self._used):
             bucket._dismiss(self._closed_error(), self)
         return [self._bucket] if self._bucket and self._owned else []
