@@ -37,7 +37,7 @@ class SyncLimiter:
         limiter = self._limiter
         if timeout == -1:
             at_once = limiter._at_hand._decide(name, weight, limiter._keyed)
-            if at_once is not None and at_once.allowed:
+            if at_once:
                 return at_once
         acquire = partial(limiter.acquire, name, weight, timeout=timeout)
         return run(acquire, instead="acquire", undo=limiter.refund)
