@@ -76,10 +76,10 @@ class InMemoryBucket(InstantBucket):
                 young[key] = state
             remaining, reset, index = rule.view(state, now, wait and weight)
         rate = self.rates[index]
-        retry = wait / 1e6 if wait else 0.0
+        retry = wait / 1_000_000 if wait else 0.0
         return _tuple(
             Decision,
-            (not wait, name, weight, now, retry, reset / 1e6, remaining, rate.limit, rate, 0.0, False),
+            (not wait, name, weight, now, retry, reset / 1_000_000, remaining, rate.limit, rate, 0.0, False),
         )
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer]:
