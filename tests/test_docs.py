@@ -21,7 +21,7 @@ from .documented import SERVERS, Block, Session, blocks, sessions
 from .programs import run_program
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = [(page, block) for page in PAGES for block in blocks(page, "python") if block.is_program]
 OURS = "pyrate-limiter "
 """What our own commands have in them: they are not only there, they are run."""
