@@ -176,7 +176,9 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         if page not in reached and page.suffix == ".md":
             reached.add(page)
             ahead += [
-                (page.parent / path).resolve() for path, _ in _LINK.findall(page.read_text()) if path[:4] != "http"
+                (page.parent / path).resolve()
+                for path, _ in _LINK.findall(page.read_text())
+                if not path.startswith("https:")
             ]
     assert set(PAGES) == reached
 
