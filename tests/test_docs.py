@@ -44,7 +44,7 @@ def name_of(value: object) -> str | None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if [*blocks(page, "python")]], ids=name_of)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    examples_run(page, "python", tmp_path, request)
+    examples_run(page, "python", tmp_path, request, "-W", "error")
 
 
 @pytest.mark.parametrize("peer", ["aiolimiter", "limits"])  # the others own our import name
@@ -54,8 +54,8 @@ def test_the_code_before_a_migration_runs(peer: str, tmp_path: Path, request: py
     examples_run(page, "py", tmp_path, request)
 
 
-def examples_run(page: Path, language: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    command = [sys.executable, "-W", "error", str(Path(__file__).with_name("documented.py")), str(page), language]
+def examples_run(page: Path, language: str, tmp_path: Path, request: pytest.FixtureRequest, *options: str) -> None:
+    command = [sys.executable, *options, str(Path(__file__).with_name("documented.py")), str(page), language]
     text = page.read_text()
     servers = {name: request.getfixturevalue(fixture) for name, fixture in SERVERS.items() if name in text}
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **servers}
