@@ -151,6 +151,14 @@ def test_the_tests_it_names_are_there(page: Path) -> None:
             assert not name or name in functions(ROOT / path), f"{path} has no {name}"
 
 
+def test_every_promise_names_the_tests_that_keep_it() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    promises = re.split(r"^## (\d)\. ", page, flags=re.MULTILINE)[1:]
+    assert promises[::2] == list("123456789")
+    pairs = zip(promises[::2], promises[1::2], strict=True)
+    assert [number for number, text in pairs if len(_TEST.findall(text)) < 2] == []
+
+
 @cache
 def functions(path: Path) -> set[str]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
