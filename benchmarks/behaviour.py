@@ -376,8 +376,7 @@ def elsewhere(name: str) -> dict[str, float | None] | None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--one", metavar="NAME", help="only this one, in this process; prints JSON")
-    parser.add_argument("--json", type=Path, metavar="FOLDER", help="where to write the results")
-    options, _ = parser.parse_known_args()
+    options, _ = parser.parse_known_args()  # those of the other benchmarks say nothing here
     if options.one:
         import logging
 
@@ -385,10 +384,8 @@ def main() -> None:
         print(json.dumps(asyncio.run(look_at(PEERS[options.one]))))
         return
     print(f"\n{LIMIT} per interval" + " " * 23 + "".join(f"{name:>12}" for name in COLUMNS))
-    found = {}
     for name in PEERS:
         if row := elsewhere(name):
-            found[name] = row
             cells = ["-" if row.get(column) is None else f"{row[column]:.3g}" for column in COLUMNS]
             print(f"{name:38}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
     print(
@@ -396,9 +393,6 @@ def main() -> None:
         f" by cancelling a waiter.\nheavy, free key: intervals waited (heavy: at most {PATIENCE} are looked at)."
         " overtaken: of 60. stall: intervals that the loop stands still."
     )
-    if options.json is not None:
-        options.json.mkdir(parents=True, exist_ok=True)
-        (options.json / "behaviour.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
