@@ -21,7 +21,7 @@ from .documented import SERVERS, Block, Session, blocks, sessions
 from .programs import run_program
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = [(page, block) for page in PAGES for block in blocks(page, "python") if block.is_program]
 OURS = "pyrate-limiter "
 """What our own commands have in them: they are not only there, they are run."""
@@ -44,7 +44,18 @@ def name_of(value: object) -> str | None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if [*blocks(page, "python")]], ids=name_of)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    command = [sys.executable, "-W", "error", str(Path(__file__).with_name("documented.py")), str(page)]
+    examples_run(page, "python", tmp_path, request, "-W", "error")
+
+
+@pytest.mark.parametrize("peer", ["aiolimiter", "limits"])  # the others own our import name
+def test_the_code_before_a_migration_runs(peer: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    page = ROOT / "docs" / "migrating" / f"{peer}.md"
+    assert len([*blocks(page, "py")]) >= 5
+    examples_run(page, "py", tmp_path, request)
+
+
+def examples_run(page: Path, language: str, tmp_path: Path, request: pytest.FixtureRequest, *options: str) -> None:
+    command = [sys.executable, *options, str(Path(__file__).with_name("documented.py")), str(page), language]
     text = page.read_text()
     servers = {name: request.getfixturevalue(fixture) for name, fixture in SERVERS.items() if name in text}
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **servers}
@@ -140,6 +151,14 @@ def test_the_tests_it_names_are_there(page: Path) -> None:
             assert not name or name in functions(ROOT / path), f"{path} has no {name}"
 
 
+def test_every_promise_names_the_tests_that_keep_it() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    promises = re.split(r"^## (\d)\. ", page, flags=re.MULTILINE)[1:]
+    assert promises[::2] == list("123456789")
+    pairs = zip(promises[::2], promises[1::2], strict=True)
+    assert [number for number, text in pairs if len(_TEST.findall(text)) < 2] == []
+
+
 @cache
 def functions(path: Path) -> set[str]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -176,7 +195,9 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         if page not in reached and page.suffix == ".md":
             reached.add(page)
             ahead += [
-                (page.parent / path).resolve() for path, _ in _LINK.findall(page.read_text()) if path[:4] != "http"
+                (page.parent / path).resolve()
+                for path, _ in _LINK.findall(page.read_text())
+                if not path.startswith("https:")
             ]
     assert set(PAGES) == reached
 
