@@ -16,10 +16,12 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from statistics import quantiles
+from typing import Any, TypeVar
 
 from results import Report
 
@@ -27,6 +29,7 @@ ROUND = 0.0015
 """Seconds that a short round takes: less than the scheduler's slice."""
 ROUNDS, LONG_ROUNDS = 150, 5
 ROOT = Path(__file__).parent.parent
+T = TypeVar("T")
 Body = Callable[[int], Awaitable[None]]
 """Runs what is measured so many times, on a running event loop."""
 
@@ -104,6 +107,40 @@ def elsewhere(python: str | Path, *arguments: str) -> Any:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def at_once(count: int, body: Callable[[], T]) -> list[T]:
+    """Run the same so many times at once, in threads: for what is only waited for, such as other processes."""
+    with ThreadPoolExecutor(count) as pool:
+        return [future.result() for future in [pool.submit(body) for _ in range(count)]]
+
+
+async def per_second(take: Callable[[str], Awaitable[Any]], names: Sequence[str], seconds: float) -> float:
+    """Return how many calls a second are answered with yes, by a task for each of the names."""
+
+    async def work(name: str) -> int:
+        done = 0
+        while time.perf_counter() < end:
+            done += bool(await take(name))
+        return done
+
+    for name in dict.fromkeys(names):
+        await take(name)
+    began = time.perf_counter()
+    end = began + seconds
+    done = sum(await asyncio.gather(*map(work, names)))
+    return done / (time.perf_counter() - began)
+
+
+async def lateness(load: Awaitable[Any]) -> float:
+    """Return by how many milliseconds a ticker of 1 ms is late in 99 of 100 ticks, beside some load."""
+    late, task = [], asyncio.ensure_future(load)
+    while not task.done():
+        began = time.perf_counter()
+        await asyncio.sleep(0.001)
+        late.append(time.perf_counter() - began - 0.001)
+    await task
+    return quantiles(late, n=100)[98] * 1e3
 
 
 def peers(*names: str) -> dict[str, Path]:
