@@ -107,7 +107,7 @@ def _table(table: dict[str, Any]) -> str:
     header = ["", f"best, {table['unit']}", "median", "quartiles", *(f"/ {other}" for other in against)]
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     for row in table["rows"]:
-        spread = " – ".join(map(short, row["quartiles"]))
+        spread = " - ".join(map(short, row["quartiles"]))
         name = f"**{row['name']}**" if row["kind"] == "ours" else row["name"]
         cells = [name, short(row["best"]), short(row["median"]), spread]
         cells += [f"{row['ratios'][other]:.2f}" for other in against]
