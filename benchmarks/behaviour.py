@@ -1,16 +1,17 @@
-"""What limiters do when it gets difficult: a late event loop, a cancelled waiter, a heavy request, a full key.
+"""What limiters do when it gets difficult.
 
-Each limiter runs in a process of its own, peers whose names clash with ours in environments of their own (PYRATE_PEERS
-is their folder). Times are in intervals of the limit, so that those which know whole seconds only can be compared.
+A late event loop, a cancelled waiter, a heavy request, a full key. Each limiter runs in a process of its own. *Most* is
+the most that came within an interval, *most, late* the same while the event loop stands still twice, *lost* the permits
+that are gone after a waiter was cancelled. *Heavy* and *free key* are the intervals waited by a request of the whole
+limit among light ones (12 are looked at), and by one for a free key while others wait for a full one. *Overtaken* is
+how many of 60 waiters were, *stall* for how many intervals the loop stood still.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
-import subprocess
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -20,6 +21,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness import elsewhere, main, peers
+from results import Report
+
+APART = ("pyrate-limiter 3.9", "pyrate-limiter 4.5")
+"""Peers whose import name is ours."""
 LIMIT = 10
 PATIENCE = 12
 """Intervals after which a heavy request counts as starved."""
@@ -354,46 +360,30 @@ COLUMNS: dict[str, Callable[[Peer], Coroutine[Any, Any, float | None]]] = {
 }
 
 
-async def look_at(peer: Peer) -> dict[str, float | None]:
-    return {name: await COLUMNS[name](peer) for name in peer.columns or COLUMNS}
+async def look_at(name: str) -> dict[str, float | None]:
+    peer = PEERS[name]
+    return {column: await COLUMNS[column](peer) for column in peer.columns or COLUMNS}
 
 
-def elsewhere(name: str) -> dict[str, float | None] | None:
-    """Look at a limiter in a process of its own; None if its environment is not there."""
-    python, isolated = Path(sys.executable), []
-    if name.startswith("pyrate-limiter"):
-        folder = Path(os.environ.get("PYRATE_PEERS", Path(__file__).parents[1] / ".peers"))
-        python, isolated = folder / name.split(",", maxsplit=1)[0].replace(" ", "-") / "bin" / "python", ["-I"]
-        if not python.exists():
-            print(f"{name} is left out: {python} is not there", file=sys.stderr)
-            return None
-    command = [str(python), *isolated, __file__, "--one", name]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
-    found: dict[str, float | None] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def in_a_process(name: str, environments: dict[str, Path]) -> list[float | None]:
+    """Look at a limiter in a process of its own."""
+    python = next((path for peer, path in environments.items() if name.startswith(peer)), Path(sys.executable))
+    found = elsewhere(python, __file__, "one", name)
+    return [found.get(column) for column in COLUMNS]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--one", metavar="NAME", help="only this one, in this process; prints JSON")
-    options, _ = parser.parse_known_args()  # those of the other benchmarks say nothing here
-    if options.one:
-        import logging
+async def benchmark(report: Report) -> None:
+    environments = peers(*APART)
+    missing = tuple(name for name in APART if name not in environments)
+    rows = {name: in_a_process(name, environments) for name in PEERS if not name.startswith(missing)}
+    report.grid(f"{LIMIT} per interval", [*COLUMNS], rows)
 
-        logging.disable()
-        print(json.dumps(asyncio.run(look_at(PEERS[options.one]))))
-        return
-    print(f"\n{LIMIT} per interval" + " " * 23 + "".join(f"{name:>12}" for name in COLUMNS))
-    for name in PEERS:
-        if row := elsewhere(name):
-            cells = ["-" if row.get(column) is None else f"{row[column]:.3g}" for column in COLUMNS]
-            print(f"{name:38}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
-    print(
-        f"\nmost: the most that came within an interval; late: while the event loop stands still twice. lost: permits,"
-        f" by cancelling a waiter.\nheavy, free key: intervals waited (heavy: at most {PATIENCE} are looked at)."
-        " overtaken: of 60. stall: intervals that the loop stands still."
-    )
+
+def one(name: str) -> None:
+    """Look at one limiter, in this process, and print what it did."""
+    logging.disable()
+    print(json.dumps(asyncio.run(look_at(name))))
 
 
 if __name__ == "__main__":
-    main()
+    one(sys.argv[2]) if sys.argv[1:2] == ["one"] else main(benchmark)

@@ -16,12 +16,13 @@ import matplotlib as mpl
 from harness import ROOT
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from results import short
+from results import cell_of, kind_of, short
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 IMAGES = ROOT / "docs" / "images" / "benchmarks"
 ORDER = (
+    "behaviour",
     "uncontended", "window", "keys", "waiters", "sqlite", "multiprocess", "redis_store", "postgres_store", "middleware",
     "transport", "room", "replay",
 )  # fmt: skip
@@ -94,6 +95,7 @@ def _section(result: dict[str, Any]) -> str:
     parts = [f"## {title.rstrip('.')}\n", text.strip() + "\n", f"`scripts/bench --only {result['subject']}`\n"]
     for number, table in enumerate(result["tables"]):
         parts += [f"### {table['title']}\n", f"![{table['title']}]({_image(result, number)})\n", _table(table)]
+    parts += [_grid(grid) for grid in result["grids"]]
     if result["values"]:
         rows = [f"| {one['what']} | {short(one['value'])} {one['unit']} |" for one in result["values"]]
         parts.append("\n".join(["| measured | |", "|---|---:|", *rows]) + "\n")
@@ -112,6 +114,14 @@ def _table(table: dict[str, Any]) -> str:
         cells = [name, short(row["best"]), short(row["median"]), spread]
         cells += [f"{row['ratios'][other]:.2f}" for other in against]
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _grid(grid: dict[str, Any]) -> str:
+    lines = [f"| {grid['title']} | " + " | ".join(grid["columns"]) + " |", "|---|" + "---:|" * len(grid["columns"])]
+    for name, cells in grid["rows"].items():
+        label = f"**{name}**" if kind_of(name) == "ours" else name
+        lines.append("| " + " | ".join([label, *map(cell_of, cells)]) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -113,6 +113,7 @@ class Report:
         self.subject = subject
         self.about = about
         self.tables: list[Table] = []
+        self.grids: list[dict[str, Any]] = []
         self.values: list[tuple[str, float, str]] = []
         self.bounds: list[Bound] = []
 
@@ -129,6 +130,15 @@ class Report:
         self.tables.append(table := table._replace(against=present))
         table.show()
         return table
+
+    def grid(self, title: str, columns: Sequence[str], rows: Mapping[str, Sequence[float | None]]) -> None:
+        """Take in one figure for each of several things that were looked at; None where it does not apply."""
+        self.grids.append(
+            {"title": title, "columns": list(columns), "rows": {name: list(of) for name, of in rows.items()}}
+        )
+        print(f"\n{title:44}" + "".join(f"{column:>20}" for column in columns))
+        for name, cells in rows.items():
+            print(f"{name:44}" + "".join(f"{cell_of(cell):>20}" for cell in cells))
 
     def note(self, what: str, value: float, unit: str = "") -> float:
         """Take in a value of another kind, and return it."""
@@ -162,6 +172,7 @@ class Report:
                 {"title": one.title, "unit": one.unit, "rates": one.rates, "rows": [*map(one.summary, one.samples)]}
                 for one in self.tables
             ],
+            "grids": self.grids,
             "values": [{"what": what, "value": value, "unit": unit} for what, value, unit in self.values],
             "bounds": [bound._asdict() | {"holds": bound.holds} for bound in self.bounds],
         }
@@ -175,6 +186,11 @@ def kind_of(name: str) -> str:
 def short(value: float) -> str:
     """Return a figure as people read it, with three digits that count."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def cell_of(value: float | None) -> str:
+    """Return the figure for a cell, where there may be none."""
+    return "-" if value is None else short(value)
 
 
 def machine() -> dict[str, Any]:
