@@ -28,8 +28,7 @@ def demo(host: str, port: int | None, opens: bool) -> None:
     try:
         listener = listen(host, port)
     except OSError as error:
-        place = host if port is None else f"{host}:{port}"
         raise click.ClickException(
-            f"cannot listen on {place}: {error.strerror}; give another --port, or none for a free one"
+            f"cannot listen on {host}: {error}; give another --port, or none for a free one"
         ) from error
     finish(serve(listener, opens=opens))

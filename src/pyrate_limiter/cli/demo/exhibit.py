@@ -5,11 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from ... import Limiter, LimiterClosed
 from ...clocks import SECOND, Clock, monotonic
-from ...errors import LimiterClosed
 from ...integrations.asgi import App, Message, RateLimitMiddleware, Receive, Refusal, Scope, Send, decisions
 from ...integrations.fields import unavailable
-from ...limiter import Limiter
 from .journal import Happening, Journal, Kind, Peak
 from .settings import Settings
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ...algorithms import LeakyBucket, Rule, bind
-from ...buckets.memory import InMemoryBucket
+from ... import Duration, InMemoryBucket, LeakyBucket, Rate
+from ...algorithms import Rule, bind
 from ...clocks import SECOND, Clock
-from ...rates import Duration, Rate
 from ..arguments import ALGORITHMS
 
 RANGES = {"limit": (1, 50), "seconds": (1, 10), "burst": (1, 50), "wait": (0, 10), "traffic": (0, 50)}
