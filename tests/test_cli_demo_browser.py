@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
+import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from .live_page import LivePage, served
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+SCREENSHOT = Path(__file__).parents[1] / "docs" / "screenshot.py"
 COUNTS = ("admitted", "waited", "refused", "waiting")
 
 
@@ -233,3 +237,14 @@ def test_whoever_wants_less_motion_gets_less(visitor: Visitor) -> None:
         "draw = () => { times.push(performance.now()); draws(); if (times.length === 2) done(times); }"
     )
     assert drawn[1] - drawn[0] >= 500
+
+
+def test_the_picture_in_the_documentation_can_be_taken_anew(visitor: Visitor, tmp_path: Path) -> None:
+    shoot = runpy.run_path(str(SCREENSHOT))["shoot"]
+    shoot(visitor.chrome, visitor.page, tmp_path / "live.png", speed=20)
+    for picture in (tmp_path / "live.png", SCREENSHOT.parent / "images" / "live.png"):
+        start = picture.read_bytes()[:24]
+        assert start.startswith(b"\x89PNG")
+        width, height = struct.unpack(">II", start[16:])
+        assert width * 800 == height * 1280
+        assert picture.stat().st_size <= 200_000
