@@ -95,9 +95,8 @@ def test_a_command_of_ours_runs(
     page: Path, session: Session, as_a_user: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     folder = shutil.copytree(ROOT / "docs" / "examples", tmp_path / "examples")
-    environment = as_a_user | {
-        name: request.getfixturevalue(SERVERS[name]) for name in SERVERS if name in session.command
-    }
+    servers = {name: request.getfixturevalue(SERVERS[name]) for name in SERVERS if name in session.command}
+    environment = as_a_user | servers
     if "sqlite:" in session.command:  # the page's own program leaves it there
         made = [sys.executable, str(Path(__file__).with_name("documented.py")), str(page)]
         subprocess.run(made, cwd=folder, env=environment, check=True, timeout=60)
@@ -130,7 +129,7 @@ def test_a_command_of_ours_serves_until_it_is_interrupted(session: Session, as_a
             assert process.wait(30) == 130
         finally:
             process.kill()
-    assert re.sub(r":\d+/", ":8000/", said) == f"{session.printed}"  # or a free port, if somebody has that one
+    assert re.sub(r":\d+/", ":8000/", said) == session.printed  # or a free port, if somebody has that one
 
 
 def installs_us(arguments: list[str]) -> None:
