@@ -141,6 +141,8 @@ async def test_events_come_in_order_and_none_twice():
     arrivals = {happening.request: happening.at for happening in happenings if happening.kind == "arrived"}
     assert [*arrivals] == [*range(1, len(arrivals) + 1)]
     assert all(happening.at >= arrivals[happening.request] for happening in happenings)
+    at_once = [happening for happening in happenings if happening.kind in {"admitted", "refused"}]
+    assert all(happening.at == arrivals[happening.request] for happening in at_once)
     assert {happening.kind for happening in happenings} == {"arrived", "admitted", "waited", "refused"}
 
 
@@ -377,6 +379,13 @@ def test_the_sliders_end_where_the_settings_do():
     assert set(offered) == set(ALGORITHMS) - {"token"}  # which is GCRA
     seconds = [int(value) for value in re.findall(r'name="seconds" value="(\d+)"', PAGE)]
     assert (min(seconds), max(seconds)) == RANGES["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "bound"), [("gcra", 19), ("token", 19), ("log", 8), ("leaky", 8), ("fixed", 16), ("counter", 15)]
+)
+def test_the_bound_is_that_of_requests_of_one_unit(algorithm: str, bound: int):
+    assert Settings(algorithm, limit=8, burst=12).bound == bound
 
 
 def test_a_journal_tells_what_was_forgotten():

@@ -218,6 +218,7 @@ def test_at_1280_by_800_all_of_it_is_on_the_screen(visitor: Visitor) -> None:
 
 def test_only_who_waited_leaves_a_line(visitor: Visitor) -> None:
     happenings = [(1, "admitted", 50), (2, "refused", 50), (3, "waited", 5), (4, "left", 5), (5, "refused", 2000)]
+    visitor.chrome.execute_script("forget()")
     for request, kind, after in happenings:
         visitor.chrome.execute_script("happened(arguments[0], 'arrived', 0)", request)
         visitor.chrome.execute_script("happened(...arguments)", request, kind, after)

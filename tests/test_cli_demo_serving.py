@@ -13,13 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
+from pyrate_limiter.cli.demo import serving
 from pyrate_limiter.cli.demo.app import create_app, greet
 from pyrate_limiter.cli.demo.exhibit import Exhibit
-from pyrate_limiter.cli.demo.serving import PORT, listen
+from pyrate_limiter.cli.demo.serving import listen
 
 from .asgi import until
 from .live_page import served
 from .programs import run_program
+from .servers import free_port
 from .test_asgi_servers import client_of
 
 
@@ -98,9 +100,11 @@ def test_a_port_that_is_taken_is_told_if_it_was_asked_for():
     assert said.endswith("; give another --port, or none for a free one\n1\n")
 
 
-def test_without_a_port_it_finds_one():
+def test_without_a_port_it_takes_the_usual_one_or_else_a_free_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(serving, "PORT", free_port())
     with listen("127.0.0.1", None) as usual, listen("127.0.0.1", None) as other:
-        assert other.getsockname()[1] not in {PORT, usual.getsockname()[1], 0}
+        assert usual.getsockname()[1] == serving.PORT
+        assert other.getsockname()[1] not in {serving.PORT, 0}
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
