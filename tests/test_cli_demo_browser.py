@@ -216,6 +216,16 @@ def test_at_1280_by_800_all_of_it_is_on_the_screen(visitor: Visitor) -> None:
     assert size == [1280, 800]
 
 
+def test_whoever_listens_hears_what_each_control_is(visitor: Visitor) -> None:
+    nodes = visitor.chrome.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    heard = [(node["role"]["value"], node["name"]["value"]) for node in nodes if node.get("name")]
+    assert all(name for role, name in heard if role in {"slider", "radio", "button", "image", "group"})
+    assert {name for role, name in heard if role == "slider"} == {"Rate", "Burst", "Longest wait", "Traffic by itself"}
+    assert {name for role, name in heard if role == "button"} == {"Send a request", "Send 20"}
+    assert sum(role == "radio" for role, _ in heard) == 5 + 4
+    assert sum(role == "heading" for role, _ in heard) == 3
+
+
 def test_only_who_waited_leaves_a_line(visitor: Visitor) -> None:
     happenings = [(1, "admitted", 50), (2, "refused", 50), (3, "waited", 5), (4, "left", 5), (5, "refused", 2000)]
     visitor.chrome.execute_script("forget()")

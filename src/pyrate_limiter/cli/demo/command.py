@@ -9,7 +9,7 @@ from ..ending import finish
 
 @click.command(short_help="See a limiter at work, on a live page.")
 @click.option("--host", default="127.0.0.1", help="Where to listen.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="0: a free one.  [default: 8000, or a free one]")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="0: a free one.  [default: 8000, else 0]")
 @click.option("--open", "opens", is_flag=True, help="Open the page in your browser.")
 def demo(host: str, port: int | None, opens: bool) -> None:
     """Serve a page that shows a limiter at work, until Ctrl-C.
