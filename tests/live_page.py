@@ -15,7 +15,7 @@ from typing import Any
 
 from .programs import SOURCE
 
-SECONDS = 60
+SECONDS = 300
 """After which a server is killed that is still there."""
 
 

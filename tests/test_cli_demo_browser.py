@@ -20,7 +20,6 @@ from pyrate_limiter.cli.demo.settings import Settings
 from . import browser
 from .live_page import LivePage, served
 
-pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
 SCREENSHOT = Path(__file__).parents[1] / "docs" / "screenshot.py"
 COUNTS = ("admitted", "waited", "refused", "waiting")
@@ -52,7 +51,7 @@ class Visitor:
         self._before = self.counts()
 
     def until(self, condition: Callable[[], Any]) -> None:
-        WebDriverWait(self.chrome, 10, poll_frequency=0.02).until(lambda _: condition())
+        WebDriverWait(self.chrome, 30, poll_frequency=0.02).until(lambda _: condition())
 
     def choose(self, name: str, value: object) -> None:
         self.find(f"[name={name}][value='{value}']").click()
@@ -80,6 +79,8 @@ class Visitor:
 
 @pytest.fixture(scope="module")
 def chrome() -> Iterator[Chrome]:
+    if browser.missing():
+        pytest.skip(browser.missing())
     with browser.chromium() as chrome:
         yield chrome
 

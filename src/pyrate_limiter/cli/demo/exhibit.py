@@ -83,8 +83,8 @@ class Exhibit:
 
     async def frame(self, read: int) -> dict[str, Any]:
         """Return all that is to be seen, and of what happened that which a reader has not read yet."""
-        lost, happenings = self.journal.since(read)
         budget = await self._limiter.peek()
+        lost, happenings = self.journal.since(read)  # from here on nothing is awaited, so all of it is of one moment
         return {
             "now": self.clock(),
             "read": self.journal.end,
