@@ -7,11 +7,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
 from functools import cache
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -32,6 +34,8 @@ COMMANDS = [
     for line in block.code.splitlines()
     if line and not line.startswith("#") and OURS not in line
 ]
+SERVES = re.compile(r"pyrate-limiter demo\b")
+"""A command that does not end by itself."""
 SESSIONS = [(page, session) for page in PAGES for session in sessions(page) if OURS in session.command]
 _LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 _TEST = re.compile(r"`(?:(tests/\w+\.py)(?:::(\w+))?|(test_\w+))`")
@@ -81,21 +85,29 @@ def test_a_command_is_there(page: Path, command: str) -> None:
         assert program.startswith("scripts/"), f"nobody knows how to check {command!r}"
 
 
-@pytest.mark.parametrize(("page", "session"), SESSIONS, ids=name_of)
-def test_a_command_of_ours_runs(page: Path, session: Session, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.fixture
+def as_a_user(tmp_path: Path) -> dict[str, str]:
+    """The environment of a user who has installed us."""
     program = tmp_path / "bin" / OURS.strip()
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -W error -m pyrate_limiter "$@"\n')
     program.chmod(0o755)
-    folder = shutil.copytree(ROOT / "docs" / "examples", tmp_path / "examples")
-    environment = {
+    return {
         **os.environ,
         "PYTHONPATH": str(ROOT / "src"),
         "PATH": f"{program.parent}:{os.environ['PATH']}",
         "COLUMNS": "80",
         "PYTHONIOENCODING": "utf-8",
     }
-    environment |= {name: request.getfixturevalue(SERVERS[name]) for name in SERVERS if name in session.command}
+
+
+@pytest.mark.parametrize(("page", "session"), [x for x in SESSIONS if not SERVES.match(x[1].command)], ids=name_of)
+def test_a_command_of_ours_runs(
+    page: Path, session: Session, as_a_user: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = shutil.copytree(ROOT / "docs" / "examples", tmp_path / "examples")
+    servers = {name: request.getfixturevalue(SERVERS[name]) for name in SERVERS if name in session.command}
+    environment = as_a_user | servers
     if "sqlite:" in session.command:  # the page's own program leaves it there
         made = [sys.executable, str(Path(__file__).with_name("documented.py")), str(page)]
         subprocess.run(made, cwd=folder, env=environment, check=True, timeout=60)
@@ -112,6 +124,23 @@ def test_a_command_of_ours_runs(page: Path, session: Session, tmp_path: Path, re
     assert (done.returncode, done.stderr) == (0, "")
     if session.printed:
         assert [line.rstrip() for line in done.stdout.splitlines()] == session.printed.splitlines()
+
+
+@pytest.mark.parametrize("session", [session for _, session in SESSIONS if SERVES.match(session.command)], ids=name_of)
+def test_a_command_of_ours_serves_until_it_is_interrupted(session: Session, as_a_user: dict[str, str]) -> None:
+    command = shlex.split(session.command)
+    with subprocess.Popen(command, env=as_a_user, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            said = process.stdout.readline()
+            (address,) = re.findall(r"http://\S+", said)
+            with urlopen(address, timeout=30) as response:
+                assert response.status == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+    assert re.sub(r":\d+/", ":8000/", said) == session.printed  # or a free port, if somebody has that one
 
 
 def installs_us(arguments: list[str]) -> None:
