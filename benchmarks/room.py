@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from harness import Body, Figure, Report, main, measure
+from harness import Body, main, measure
+from results import Report
 
 from pyrate_limiter import AbstractBucket, Answer, Ask, Duration, Limiter, Rate
 
@@ -112,17 +113,16 @@ async def benchmark(report: Report) -> None:
     for shape, (tasks, keys) in shapes.items():
         cases[shape] = asking(take, tasks, keys)
         cases[f"floor, {shape}"] = asking(floor.take, tasks, keys)
-    figures = await measure(cases, round_time=ROUND)
+    samples = await measure(cases, round_time=ROUND)
     for shape, (tasks, _) in shapes.items():
         for name in (shape, f"floor, {shape}"):
-            least, middle, calls = figures[name]
-            figures[name] = Figure(least / tasks, middle / tasks, calls * tasks)
-    report.add(figures)
+            samples[name] = [taken / tasks for taken in samples[name]]
+    table = report.times("One ask of a store that costs nothing", samples)
     for shape, most in BOUNDS.items():
-        report.at_most(f"{shape} / floor", report.ratio(shape, f"floor, {shape}"), most)
+        report.at_most(f"{shape} / floor", table.ratio(shape, f"floor, {shape}"), most)
     for name, one in {"ours": take, "floor": floor.take, "the store alone": direct}.items():
         report.note(f"{name}: turns of the loop for an ask", await turns(one))
 
 
 if __name__ == "__main__":
-    main("room", benchmark)
+    main(benchmark)

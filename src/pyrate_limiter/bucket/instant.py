@@ -29,10 +29,12 @@ class InPlace(Protocol):
 class Nowhere:
     """Where nothing can be decided in place."""
 
-    def _take(self, name: str, weight: int, keyed: bool) -> int:
+    @staticmethod
+    def _take(name: str, weight: int, keyed: bool) -> int:
         return BUSY
 
-    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
+    @staticmethod
+    def _decide(name: str, weight: int, keyed: bool) -> Decision | None:
         return None
 
 
@@ -110,4 +112,6 @@ async def _known(made: T) -> T:
     return made
 
 
-NOWHERE = Nowhere()
+NOWHERE: InPlace = Nowhere
+"""The class itself: the interpreter does not learn where an attribute is whose default is an object of a class of ours,
+and this one is read at every call."""
