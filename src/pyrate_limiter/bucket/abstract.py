@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from ..algorithms import Algorithm, Rule, SlidingWindowLog, bind
 from ..decisions import RESET, Answer, Ask, Decision
 from ..errors import LimiterClosed, LimiterDelayException, WeightTooLarge
+from ..listening import Audible, Audience
 from ..rates import Rate, as_rates
 from ..waiting import Patience, Room, loop_of, running
 from .checks import as_patience, valid_key, valid_weight
@@ -34,7 +35,7 @@ class BucketStatistics(NamedTuple):
     owed: int
 
 
-class AbstractBucket(ABC):
+class AbstractBucket(Audible, ABC):
     """One budget for each key, under one or several rates.
 
     A subclass is a store. It implements `_apply`: decide a batch atomically, by `decide` or by something that is
@@ -191,6 +192,18 @@ class AbstractBucket(ABC):
         if first is not None and (not first.wait or first.wait > patience.limit):
             return self._decision(name, weight, first)
         return self._decision(name, weight, *await self._room().ask(key, weight, patience, first))
+
+    async def _request_aloud(
+        self, audience: Audience, key: str, name: str, weight: int, patience: Patience
+    ) -> Decision:
+        request = partial(type(self)._request, self, key, name, weight)
+        return await audience.follow(name, weight, patience, request)
+
+    def _sound(self, audience: Audience) -> None:
+        vars(self).update(_request=partial(self._request_aloud, audience))
+
+    def _mute(self) -> None:
+        del self._request
 
     def _at_once(self, key: str, cost: int) -> Answer | None:
         """Return the answer if it can be had in place, or None."""

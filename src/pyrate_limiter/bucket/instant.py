@@ -9,6 +9,7 @@ from typing import Protocol
 import anyio
 
 from ..decisions import BUSY, Answer, Ask, Decision
+from ..listening import Audience, Heard
 from ..waiting import running
 from .abstract import AbstractBucket
 
@@ -22,6 +23,9 @@ class InPlace(Protocol):
     def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
         """Take, and return the decision; None if the long way has to be gone."""
 
+    def _grant(self, name: str, weight: int, keyed: bool) -> Decision | None:
+        """Do as `_decide` does, for one who goes the long way also if it is refused: what is returned then is false."""
+
 
 class Nowhere:
     """Where nothing can be decided in place."""
@@ -33,6 +37,8 @@ class Nowhere:
     @staticmethod
     def _decide(name: str, weight: int, keyed: bool) -> Decision | None:
         return None
+
+    _grant = _decide
 
 
 class InstantBucket(AbstractBucket):
@@ -63,6 +69,22 @@ class InstantBucket(AbstractBucket):
     @abstractmethod
     def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
         """Do as `_take` does, and return the decision; None instead of `BUSY`."""
+
+    def _grant(self, name: str, weight: int, keyed: bool) -> Decision | None:
+        """Do as `_decide` does, for one who goes the long way also if it is refused.
+
+        A bucket says `_grant = _decide`, which saves a call; they differ only where somebody listens.
+        """
+        return self._decide(name, weight, keyed)
+
+    def _sound(self, audience: Audience) -> None:
+        super()._sound(audience)
+        heard = Heard(self._decide, audience)
+        vars(self).update(_take=heard._take, _grant=heard._grant, _decide=heard._decide)
+
+    def _mute(self) -> None:
+        super()._mute()
+        del self._take, self._grant, self._decide
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         pause = 0.00005

@@ -82,6 +82,8 @@ class InMemoryBucket(InstantBucket):
             (not wait, name, weight, now, retry, reset / 1_000_000, remaining, rate.limit, rate, 0.0, False),
         )
 
+    _grant = _decide
+
     def _step(self, asks: Sequence[Ask]) -> list[Answer]:
         with self._lock:
             return self._decide_all(asks, monotonic_ns() // 1000 if self._clock is None else self._watched(self._clock))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
 from weakref import WeakSet
@@ -15,6 +15,7 @@ from ..buckets.memory import InMemoryBucket
 from ..clocks import Clock
 from ..decisions import FOREVER, UNNAMED, Decision
 from ..errors import BucketFullException, LimiterClosed, LimiterDelayException, RateLimitError, WeightTooLarge
+from ..listening import Audible, Audience, Heard
 from ..rates import MICROSECONDS, Rate
 from ..routing import BucketAsyncWrapper, BucketFactory
 from ..waiting import Patience
@@ -33,7 +34,7 @@ Pending: TypeAlias = Coroutine[Any, Any, bool]
 Budget: TypeAlias = Rate | Sequence[Rate] | AbstractBucket | BucketFactory
 
 
-class Limiter(Generic[Result_co]):
+class Limiter(Audible, Generic[Result_co]):
     """Admits requests at the rates of a bucket.
 
     A limiter can be made anywhere, used from several threads and event loops, and pickled when its bucket can be.
@@ -158,7 +159,7 @@ class Limiter(Generic[Result_co]):
             self._bucket = InMemoryBucket(cast("Rate | Sequence[Rate]", argument), clock=clock)
         else:
             self._bucket = argument if isinstance(argument, AbstractBucket) else None
-        self._at_hand = self._bucket if isinstance(self._bucket, InstantBucket) else NOWHERE
+        self._choose_at_hand()
 
     # The calls, in the order in which a user meets them.
 
@@ -225,7 +226,7 @@ class Limiter(Generic[Result_co]):
             StoreError: the store could not decide.
         """
         if timeout == -1:
-            at_once = self._at_hand._decide(name, weight, self._keyed)
+            at_once = self._at_hand._grant(name, weight, self._keyed)
             if at_once is not None and at_once.allowed:
                 return at_once
         patience = self._check(name, weight, True, timeout)
@@ -310,12 +311,12 @@ class Limiter(Generic[Result_co]):
     def disabled(self) -> Iterator[None]:
         """Admit everything and count nothing inside the `with` block: for tests of what is limited."""
         self._disabled += 1
-        at_hand, self._at_hand = self._at_hand, NOWHERE
+        self._choose_at_hand()
         try:
             yield
         finally:
             self._disabled -= 1
-            self._at_hand = at_hand
+            self._choose_at_hand()
 
     @cached_property
     def sync(self) -> SyncLimiter:
@@ -369,6 +370,30 @@ class Limiter(Generic[Result_co]):
             rate = bucket.rates[0]
             return Decision(True, name, valid_weight(weight), 0, 0.0, 0.0, rate.limit, rate.limit, rate)
         return await bucket._request(self._key(name), name, weight, patience)
+
+    async def _request_aloud(self, audience: Audience, name: str, weight: int, patience: Patience) -> Decision:
+        if self._disabled:
+            return await type(self)._request(self, name, weight, patience)
+        return await audience.follow(name, weight, patience, partial(type(self)._request, self, name, weight))
+
+    def _sound(self, audience: Audience) -> None:
+        vars(self).update(_request=partial(self._request_aloud, audience))
+        self._choose_at_hand()
+
+    def _mute(self) -> None:
+        del self._request
+        self._choose_at_hand()
+
+    def _choose_at_hand(self) -> None:
+        """Choose what decides in place."""
+        bucket = self._bucket
+        if self._disabled or self._closed or not isinstance(bucket, InstantBucket):
+            self._at_hand = NOWHERE
+        elif self._audience is not None:
+            # Looked up at each call, because from some moment on the bucket itself may be listened to.
+            self._at_hand = Heard(lambda *take: bucket._decide(*take), self._audience)  # noqa: PLW0108
+        else:
+            self._at_hand = bucket
 
     async def _route(self, name: str, weight: int) -> AbstractBucket:
         self._require_open()
@@ -424,7 +449,7 @@ class Limiter(Generic[Result_co]):
     def _shut(self) -> list[AbstractBucket]:
         """Refuse what comes and dismiss who waits; return the buckets that are to be closed too."""
         self._closed = True
-        self._at_hand = NOWHERE
+        self._choose_at_hand()
         for bucket in [self._bucket] if self._bucket else list(self._used):
             bucket._dismiss(self._closed_error(), self)
         return [self._bucket] if self._bucket and self._owned else []
@@ -437,7 +462,7 @@ class Limiter(Generic[Result_co]):
             raise self._closed_error()
 
     def _settings(self) -> dict[str, Any]:
-        limit, buffer, once, most, _ = self._patience
+        limit, buffer, once, most, *_ = self._patience
         return {
             "raise_when_fail": self._raises,
             "max_delay": None if limit == FOREVER else limit // MICROSECONDS,

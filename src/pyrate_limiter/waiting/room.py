@@ -247,6 +247,8 @@ class Room:
             return
         waiter.waits = True
         self.waiting += 1
+        if waiter.patience.began is not None:
+            waiter.patience.began(self._expected(line, waiter, now))
 
     # What is known of the future.
 
@@ -259,6 +261,13 @@ class Room:
             return None
         late = self._store.rule.latest(ahead, cost, line.head_cost, max(line.heaviest, cost))
         return line.refused._replace(wait=max(1, due + late), at=line.refused.at + line.refused.wait - due)
+
+    def _expected(self, line: Line, waiter: Waiter, now: float) -> float:
+        """Return the seconds until a waiter is admitted, at most, if nobody in front leaves; 0 if that is not known."""
+        if line.due is not None and next(iter(line)) is waiter:
+            return max(0.0, line.due - now)
+        known = self._vain(line, line.ahead_of(waiter), waiter.ask.cost, 0, now)
+        return 0.0 if known is None else (known.wait + waiter.patience.buffer) / 1e6
 
     def _judge(self, line: Line, now: float) -> None:
         """Tell those at once who came before it was known that they wait in vain."""

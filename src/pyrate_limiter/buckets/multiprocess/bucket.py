@@ -148,6 +148,8 @@ class MultiprocessBucket(InstantBucket):
             (not wait, name, weight, now, wait / 1e6, reset / 1e6, remaining, rate.limit, rate, 0.0, False),
         )
 
+    _grant = _decide
+
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
         with self._mutex:
             try:
