@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import iscoroutinefunction
 from threading import Lock
-from typing import Literal, Self, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 from .decisions import BUSY, Decision
 from .waiting import Patience, loop_of, running
@@ -19,7 +20,6 @@ from .waiting import Patience, loop_of, running
 logger = logging.getLogger("pyrate_limiter")
 
 Event: TypeAlias = Literal["on_admit", "on_refuse", "on_degraded", "on_wait", "on_leave"]
-Decide: TypeAlias = Callable[[str, int, bool], Decision | None]
 _EVENTS: tuple[Event, ...] = ("on_admit", "on_refuse", "on_degraded", "on_wait", "on_leave")
 
 
@@ -151,11 +151,25 @@ class Audience:
         return decision
 
 
+class Deciding(Protocol):
+    """What decides in place: see `InPlace`."""
+
+    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None: ...
+    def _grant(self, name: str, weight: int, keyed: bool) -> Decision | None: ...
+
+
+class Unheard:
+    """What decides in place, as it is now."""
+
+    def __init__(self, place: Deciding) -> None:
+        self._decide, self._grant = place._decide, place._grant
+
+
 class Heard:
     """What decides in place, and tells of it."""
 
-    def __init__(self, decide: Decide, audience: Audience) -> None:
-        self._inner = decide
+    def __init__(self, place: Deciding, audience: Audience) -> None:
+        self._place = place
         self._audience = audience
 
     def _take(self, name: str, weight: int, keyed: bool) -> int:
@@ -163,14 +177,14 @@ class Heard:
 
     def _grant(self, name: str, weight: int, keyed: bool) -> Decision | None:
         """Decide for one who goes the long way if it is refused: only then is it known what becomes of it."""
-        decision = self._inner(name, weight, keyed)
+        decision = self._place._grant(name, weight, keyed)
         if not decision:
             return None
         self._audience.decided(decision)
         return decision
 
     def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
-        decision = self._inner(name, weight, keyed)
+        decision = self._place._decide(name, weight, keyed)
         if decision is not None:
             self._audience.decided(decision)
         return decision
@@ -210,13 +224,13 @@ class Audible:
                     self._audience = None
                     self._mute()
 
+    @abstractmethod
     def _sound(self, audience: Audience) -> None:
         """Put in place, as attributes of this object, what tells of what it decides."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _mute(self) -> None:
         """Take away what `_sound` put there."""
-        raise NotImplementedError
 
 
 class Changes:

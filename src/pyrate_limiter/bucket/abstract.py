@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from ..algorithms import Algorithm, Rule, SlidingWindowLog, bind
 from ..decisions import RESET, Answer, Ask, Decision
@@ -16,23 +16,10 @@ from ..rates import Rate, as_rates
 from ..waiting import Patience, Room, loop_of, running
 from .checks import as_patience, valid_key, valid_weight
 from .forks import forks
+from .statistics import BucketStatistics
 
 NOT_AT_ALL = Patience(0)
 _tuple = tuple.__new__
-
-
-class BucketStatistics(NamedTuple):
-    """What a bucket holds right now.
-
-    Attributes:
-        keys: how many keys it knows, or None where only the store could tell.
-        waiting: how many callers wait, on all event loops of this process.
-        owed: how many give-backs are still on their way to the store.
-    """
-
-    keys: int | None
-    waiting: int
-    owed: int
 
 
 class AbstractBucket(Audible, ABC):

@@ -9,7 +9,7 @@ from typing import Protocol
 import anyio
 
 from ..decisions import BUSY, Answer, Ask, Decision
-from ..listening import Audience, Heard
+from ..listening import Audience, Heard, Unheard
 from ..waiting import running
 from .abstract import AbstractBucket
 
@@ -79,7 +79,7 @@ class InstantBucket(AbstractBucket):
 
     def _sound(self, audience: Audience) -> None:
         super()._sound(audience)
-        heard = Heard(self._decide, audience)
+        heard = Heard(Unheard(self), audience)
         vars(self).update(_take=heard._take, _grant=heard._grant, _decide=heard._decide)
 
     def _mute(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic_ns
 
 from ..algorithms import Algorithm, SlidingWindowLog, State, decide
@@ -131,8 +132,7 @@ class InMemoryBucket(InstantBucket):
             self._keys = Keys(self.rule, 1)  # every call finds its key new, goes the long way, and finds it closed
 
     def statistics(self) -> BucketStatistics:
-        _, waiting, owed = super().statistics()
-        return BucketStatistics(len(self._keys), waiting, owed)
+        return replace(super().statistics(), keys=len(self._keys))
 
     def _before_fork(self) -> None:
         self._lock.acquire()

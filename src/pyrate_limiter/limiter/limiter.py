@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cas
 from weakref import WeakSet
 
 from ..blocking import SyncLimiter, run
-from ..bucket import NOT_AT_ALL, NOWHERE, AbstractBucket, InPlace, InstantBucket, as_patience, valid_weight
+from ..bucket import (
+    NOT_AT_ALL,
+    NOWHERE,
+    AbstractBucket,
+    BucketStatistics,
+    InPlace,
+    InstantBucket,
+    as_patience,
+    total,
+    valid_weight,
+)
 from ..buckets.memory import InMemoryBucket
 from ..clocks import Clock
 from ..decisions import FOREVER, UNNAMED, Decision
@@ -64,6 +74,7 @@ class Limiter(Audible, Generic[Result_co]):
     _keyed = _owned = _raises = _awaited = _closed = False
     _disabled = 0
     _global_name: str | None = None
+    _used: WeakSet[AbstractBucket] = WeakSet()  # noqa: RUF012 - without a bucket nothing comes into it
 
     @overload
     def __init__(
@@ -307,6 +318,10 @@ class Limiter(Audible, Generic[Result_co]):
         """Whether each name has a budget of its own."""
         return self._keyed
 
+    def statistics(self) -> BucketStatistics:
+        """Return what its bucket holds right now; with a `BucketFactory`, all that it gave together."""
+        return total(bucket.statistics() for bucket in ([self._bucket] if self._bucket else self._used))
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Admit everything and count nothing inside the `with` block: for tests of what is limited."""
@@ -390,8 +405,7 @@ class Limiter(Audible, Generic[Result_co]):
         if self._disabled or self._closed or not isinstance(bucket, InstantBucket):
             self._at_hand = NOWHERE
         elif self._audience is not None:
-            # Looked up at each call, because from some moment on the bucket itself may be listened to.
-            self._at_hand = Heard(lambda *take: bucket._decide(*take), self._audience)  # noqa: PLW0108
+            self._at_hand = Heard(bucket, self._audience)
         else:
             self._at_hand = bucket
 

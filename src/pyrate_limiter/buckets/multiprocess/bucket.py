@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from threading import Lock
 from time import monotonic_ns
@@ -99,8 +100,7 @@ class MultiprocessBucket(InstantBucket):
         return cls(rates, name)
 
     def statistics(self) -> BucketStatistics:
-        keys, waiting, owed = super().statistics()
-        return BucketStatistics(keys if self._file is None else len(self._slots), waiting, owed)
+        return replace(super().statistics(), keys=None if self._file is None else len(self._slots))
 
     # What takes the locks stands in the `try`, and what gives them back are calls into C, so an exception that a signal
     # handler raises finds them free or frees them.
