@@ -107,6 +107,10 @@ class Listening:
                 )
 
 
+Begun: TypeAlias = tuple[Wait, tuple[Listening, ...]]
+"""A wait, and those who heard its begin."""
+
+
 class Audience:
     """All who listen to one limiter or bucket."""
 
@@ -131,7 +135,7 @@ class Audience:
             patience: how the caller waits.
             request: makes the request with the patience that it is given.
         """
-        begun: list[tuple[Wait, tuple[Listening, ...]]] = []
+        begun: list[Begun] = []
 
         def begin(seconds: float) -> None:
             wait, told = Wait(name, weight, seconds), tuple(self.all)
@@ -140,13 +144,12 @@ class Audience:
             if patience.began is not None:
                 patience.began(seconds)
 
-        decision = None
         try:
             decision = await request(patience._replace(began=begin) if patience.limit else patience)
-        finally:
-            for wait, told in begun:
-                wait._end(decision)
-                _tell(told, "on_leave", wait)
+        except BaseException:
+            _end(begun, None)
+            raise
+        _end(begun, decision)
         self.decided(decision)
         return decision
 
@@ -248,6 +251,12 @@ class Changes:
 def _tell(told: Iterable[Listening], event: Event, what: Decision | Wait) -> None:
     for listening in told:
         listening._hear(event, what)
+
+
+def _end(begun: Iterable[Begun], decision: Decision | None) -> None:
+    for wait, told in begun:
+        wait._end(decision)
+        _tell(told, "on_leave", wait)
 
 
 def _valid(listener: Listener) -> Listener:
