@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import pickle
@@ -564,11 +565,23 @@ def test_what_decides_is_the_same_as_if_there_were_no_listeners(ears: Ears) -> N
         assert limiter._at_hand is bucket
         assert limiter._request.__func__ is Limiter._request  # type: ignore[attr-defined]
         assert limiter._patience.began is None
-        assert bucket._decide.__func__ is InMemoryBucket._decide  # type: ignore[attr-defined]
+        assert bucket._request.__func__ is AbstractBucket._request  # type: ignore[attr-defined]
         with limiter.listen(ears), bucket.listen(ears), limiter.listen(Ears()):
             assert limiter._at_hand is not bucket
+            assert Limiter(bucket)._at_hand is not bucket
+            # An attribute that has the name of a method slows the calls of that method down for all of the class.
+            assert not {*vars(bucket)} & {"_take", "_decide", "_grant", "_at_once", "_step"}
         assert {*vars(bucket)} - {"_audience"} == own
         assert {*vars(limiter)} - {"_audience"} == attributes
+
+
+def test_a_bucket_does_not_remember_limiters_that_are_gone() -> None:
+    bucket = InMemoryBucket(RATE)
+    limiters = [Limiter(bucket) for _ in range(3)]
+    assert len(bucket._users) == 3
+    del limiters[1:]
+    gc.collect()
+    assert len(bucket._users) == 1
 
 
 async def test_closing_twice_or_out_of_order_is_as_good_as_once(ears: Ears) -> None:

@@ -161,13 +161,6 @@ class Deciding(Protocol):
     def _grant(self, name: str, weight: int, keyed: bool) -> Decision | None: ...
 
 
-class Unheard:
-    """What decides in place, as it is now."""
-
-    def __init__(self, place: Deciding) -> None:
-        self._decide, self._grant = place._decide, place._grant
-
-
 class Heard:
     """What decides in place, and tells of it."""
 
@@ -211,12 +204,10 @@ class Audible:
         """
         listening = Listening(_valid(listener), self)
         with _changes.lock:
+            audience = self._audience or Audience()
+            audience.all.append(listening)
             if self._audience is None:
-                self._audience = Audience()
-                self._audience.all.append(listening)
-                self._sound(self._audience)
-            else:
-                self._audience.all.append(listening)
+                self._heard_by(audience)
         return listening
 
     def _forget(self, listening: Listening) -> None:
@@ -224,16 +215,11 @@ class Audible:
             if self._audience is not None and listening in self._audience.all:
                 self._audience.all.remove(listening)
                 if not self._audience.all:
-                    self._audience = None
-                    self._mute()
+                    self._heard_by(None)
 
     @abstractmethod
-    def _sound(self, audience: Audience) -> None:
-        """Put in place, as attributes of this object, what tells of what it decides."""
-
-    @abstractmethod
-    def _mute(self) -> None:
-        """Take away what `_sound` put there."""
+    def _heard_by(self, audience: Audience | None) -> None:
+        """Put in place what tells an audience of what is decided here, or take it away again."""
 
 
 class Changes:

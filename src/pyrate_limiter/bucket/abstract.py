@@ -186,11 +186,12 @@ class AbstractBucket(Audible, ABC):
         request = partial(type(self)._request, self, key, name, weight)
         return await audience.follow(name, weight, patience, request)
 
-    def _sound(self, audience: Audience) -> None:
-        vars(self).update(_request=partial(self._request_aloud, audience))
-
-    def _mute(self) -> None:
-        del self._request
+    def _heard_by(self, audience: Audience | None) -> None:
+        self._audience = audience
+        if audience is None:
+            del self._request
+        else:
+            self._request = partial(self._request_aloud, audience)  # type: ignore[method-assign]
 
     def _at_once(self, key: str, cost: int) -> Answer | None:
         """Return the answer if it can be had in place, or None."""

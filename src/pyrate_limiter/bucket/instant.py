@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
+from weakref import ref
 
 import anyio
 
+from ..algorithms import Algorithm, SlidingWindowLog
 from ..decisions import BUSY, Answer, Ask, Decision
-from ..listening import Audience, Heard, Unheard
+from ..listening import Audience, Heard
+from ..rates import Rate
 from ..waiting import running
 from .abstract import AbstractBucket
 
@@ -25,6 +28,13 @@ class InPlace(Protocol):
 
     def _grant(self, name: str, weight: int, keyed: bool) -> Decision | None:
         """Do as `_decide` does, for one who goes the long way also if it is refused: what is returned then is false."""
+
+
+class User(Protocol):
+    """A limiter that lets its bucket decide in place."""
+
+    def _choose_at_hand(self) -> None:
+        """Ask the bucket again what decides in place."""
 
 
 class Nowhere:
@@ -47,6 +57,10 @@ class InstantBucket(AbstractBucket):
     instant = True
     batch = 1_000_000
     least = 4
+
+    def __init__(self, rates: Rate | Sequence[Rate], *, algorithm: type[Algorithm] = SlidingWindowLog) -> None:
+        super().__init__(rates, algorithm=algorithm)
+        self._users: dict[int, ref[User]] = {}
 
     @abstractmethod
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
@@ -77,14 +91,21 @@ class InstantBucket(AbstractBucket):
         """
         return self._decide(name, weight, keyed)
 
-    def _sound(self, audience: Audience) -> None:
-        super()._sound(audience)
-        heard = Heard(Unheard(self), audience)
-        vars(self).update(_take=heard._take, _grant=heard._grant, _decide=heard._decide)
+    def _at_hand(self) -> InPlace:
+        """Return what decides in place for limiters."""
+        return self if self._audience is None else Heard(self, self._audience)
 
-    def _mute(self) -> None:
-        super()._mute()
-        del self._take, self._grant, self._decide
+    def _serve(self, user: User) -> None:
+        """Tell a limiter, as long as it lives, when something else is to decide in place."""
+        users = self._users
+        known = ref(user, lambda gone: users.pop(id(gone), None))
+        users[id(known)] = known
+
+    def _heard_by(self, audience: Audience | None) -> None:
+        super()._heard_by(audience)
+        for known in tuple(self._users.values()):
+            if (user := known()) is not None:
+                user._choose_at_hand()
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         pause = 0.00005

@@ -170,6 +170,8 @@ class Limiter(Audible, Generic[Result_co]):
             self._bucket = InMemoryBucket(cast("Rate | Sequence[Rate]", argument), clock=clock)
         else:
             self._bucket = argument if isinstance(argument, AbstractBucket) else None
+        if isinstance(self._bucket, InstantBucket):
+            self._bucket._serve(self)
         self._choose_at_hand()
 
     # The calls, in the order in which a user meets them.
@@ -391,12 +393,12 @@ class Limiter(Audible, Generic[Result_co]):
             return await type(self)._request(self, name, weight, patience)
         return await audience.follow(name, weight, patience, partial(type(self)._request, self, name, weight))
 
-    def _sound(self, audience: Audience) -> None:
-        vars(self).update(_request=partial(self._request_aloud, audience))
-        self._choose_at_hand()
-
-    def _mute(self) -> None:
-        del self._request
+    def _heard_by(self, audience: Audience | None) -> None:
+        self._audience = audience
+        if audience is None:
+            del self._request
+        else:
+            self._request = partial(self._request_aloud, audience)  # type: ignore[method-assign]
         self._choose_at_hand()
 
     def _choose_at_hand(self) -> None:
@@ -404,10 +406,9 @@ class Limiter(Audible, Generic[Result_co]):
         bucket = self._bucket
         if self._disabled or self._closed or not isinstance(bucket, InstantBucket):
             self._at_hand = NOWHERE
-        elif self._audience is not None:
-            self._at_hand = Heard(bucket, self._audience)
         else:
-            self._at_hand = bucket
+            place = bucket._at_hand()
+            self._at_hand = place if self._audience is None else Heard(place, self._audience)
 
     async def _route(self, name: str, weight: int) -> AbstractBucket:
         self._require_open()
