@@ -57,9 +57,9 @@ class Wait:
 class Listener:
     """Is told what happens at a limiter or a bucket; a subclass has those of these methods that it needs.
 
-    They are called, not awaited, where the decision is made: on the event loop of the caller, or in its thread. So
-    they should be quick, and must not call what they listen to. An exception that leaves one is logged once for each
-    `listen`, and changes nothing for the caller.
+    They are called, not awaited, where the decision is made: on the event loop of the caller, or in its thread; by
+    several threads at once, if several call the limiter. So they should be quick, and should not call what they listen
+    to. An exception that leaves one is logged once for each `listen`, and changes nothing for the caller.
     """
 
     def on_admit(self, decision: Decision) -> None:

@@ -91,7 +91,7 @@ class InstantBucket(AbstractBucket):
         """
         return self._decide(name, weight, keyed)
 
-    def _at_hand(self) -> InPlace:
+    def _in_place(self) -> InPlace:
         """Return what decides in place for limiters."""
         return self if self._audience is None else Heard(self, self._audience)
 

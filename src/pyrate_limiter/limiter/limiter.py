@@ -407,7 +407,7 @@ class Limiter(Audible, Generic[Result_co]):
         if self._disabled or self._closed or not isinstance(bucket, InstantBucket):
             self._at_hand = NOWHERE
         else:
-            place = bucket._at_hand()
+            place = bucket._in_place()
             self._at_hand = place if self._audience is None else Heard(place, self._audience)
 
     async def _route(self, name: str, weight: int) -> AbstractBucket:
