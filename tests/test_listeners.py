@@ -10,6 +10,7 @@ import pickle
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from enum import IntEnum
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -190,6 +191,28 @@ async def test_a_bucket_is_heard_through_every_limiter_and_its_own_calls(
     await bucket.acquire(key="apart", weight=2)
     assert ears.words() == ["admit a", "admit b", "refuse ", "wait c", "leave c", "admit c", "admit apart"]
     assert at_the_limiter.words() == ["admit a", "wait c", "leave c", "admit c"]
+
+
+@either_bucket
+async def test_odd_weights_are_heard_once_too(make: Callable[[], AbstractBucket], ears: Ears) -> None:
+    class Size(IntEnum):
+        BIG = 2
+
+    bucket = make()
+    limiter = limiter_of(bucket)
+    bucket.listen(ears)
+    assert await limiter.try_acquire_async("a", Size.BIG)
+    assert not await limiter.try_acquire_async("b", Size.BIG, blocking=False)
+    assert await limiter.try_acquire_async("c", 0)
+    assert await limiter.try_acquire_async("d", Size.BIG)
+    assert ears.heard == [
+        ("admit", "a", 2),
+        ("refuse", "b", 2),
+        ("admit", "c", 0),
+        ("wait", "d", 2),
+        ("leave", "d", 2),
+        ("admit", "d", 2),
+    ]
 
 
 @pytest.mark.parametrize("awaited", [False, True])
