@@ -48,7 +48,9 @@ class Nowhere:
     def _decide(name: str, weight: int, keyed: bool) -> Decision | None:
         return None
 
-    _grant = _decide
+    @staticmethod
+    def _grant(name: str, weight: int, keyed: bool) -> Decision | None:
+        return None
 
 
 class InstantBucket(AbstractBucket):
