@@ -559,12 +559,15 @@ HOT: list[FunctionType] = [
     Limiter.try_acquire,
     Limiter.try_acquire_async,
     Limiter._request,
+    Limiter._try,
     SyncLimiter.acquire,
     SyncLimiter.take,
     SyncLimiter._try_acquire,
     AbstractBucket.acquire,
     AbstractBucket.take,
     AbstractBucket._request,
+    AbstractBucket._ask,
+    InstantBucket._ask,
     InstantBucket._at_once,
     InMemoryBucket._take,
     InMemoryBucket._decide,
@@ -590,7 +593,7 @@ def test_what_decides_is_the_same_as_if_there_were_no_listeners(ears: Ears) -> N
         assert limiter._at_hand is bucket
         assert limiter._request.__func__ is Limiter._request  # type: ignore[attr-defined]
         assert limiter._patience.began is None
-        assert bucket._request.__func__ is AbstractBucket._request  # type: ignore[attr-defined]
+        assert bucket._ask.__func__ is InstantBucket._ask  # type: ignore[attr-defined]
         with limiter.listen(ears), bucket.listen(ears), limiter.listen(Ears()):
             assert limiter._at_hand is not bucket
             assert Limiter(bucket)._at_hand is not bucket
@@ -660,7 +663,7 @@ def test_a_pickled_limiter_has_no_listeners(tmp_path: Path, ears: Ears) -> None:
     copy = pickle.loads(pickle.dumps(limiter))
     assert copy._audience is None
     assert copy._request.__func__ is Limiter._request
-    assert copy._bucket._request.__func__ is AbstractBucket._request
+    assert copy._bucket._ask.__func__ is AbstractBucket._ask
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

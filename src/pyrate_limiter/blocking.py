@@ -14,7 +14,7 @@ import anyio.from_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .decisions import UNNAMED, Decision
-from .errors import WouldBlock
+from .errors import WeightTooLarge, WouldBlock
 from .waiting import running
 
 if TYPE_CHECKING:
@@ -73,8 +73,14 @@ class SyncLimiter:
             at_once = limiter._at_hand._decide(name, weight, limiter._keyed)
             if at_once is not None:
                 return limiter._as_bool(at_once, patience)
-        attempt = partial(limiter._attempt, name, weight, patience)
-        return limiter._as_bool(run(attempt, instead="try_acquire_async", undo=limiter.refund), patience)
+        request = partial(limiter._request, name, weight, patience)
+        try:
+            decision = run(request, instead="try_acquire_async", undo=limiter.refund)
+        except WeightTooLarge:
+            if limiter._raises:
+                raise
+            return False
+        return limiter._as_bool(decision, patience)
 
 
 class Portal:

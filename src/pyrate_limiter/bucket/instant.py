@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 from weakref import ref
 
 import anyio
@@ -13,8 +13,11 @@ from ..algorithms import Algorithm, SlidingWindowLog
 from ..decisions import BUSY, Answer, Ask, Decision
 from ..listening import Audience, Heard
 from ..rates import Rate
-from ..waiting import running
+from ..waiting import Make, Patience, running
 from .abstract import AbstractBucket
+from .checks import valid_key
+
+T = TypeVar("T")
 
 
 class InPlace(Protocol):
@@ -116,7 +119,16 @@ class InstantBucket(AbstractBucket):
             pause = min(2 * pause, 0.002)
         return answers
 
+    def _ask(self, key: str, name: str, weight: int, patience: Patience, make: Make[T]) -> Coroutine[Any, Any, T]:
+        if type(weight) is not int or not 0 < weight <= self.capacity:
+            return self._ask_oddly(key, name, weight, patience, make)
+        first = self._at_once(valid_key(key), weight)
+        if first is None or 0 < first.wait <= patience.limit:
+            return self._room().ask(key, name, weight, patience, first, make)
+        return _known(make(name, weight, first, 0.0))
+
     def _at_once(self, key: str, cost: int) -> Answer | None:
+        """Return the answer if it can be had in place; None if somebody waits or the lock is held elsewhere."""
         self._require_open()
         if self._rooms and (room := self._rooms.get(running())) and key in room:
             return None
@@ -139,6 +151,10 @@ class InstantBucket(AbstractBucket):
         """Let the next in line of this loop move up after a give-back."""
         if ask.cost < 0 and self._rooms and (room := self._rooms.get(running())):
             room.rouse(ask.key)
+
+
+async def _known(made: T) -> T:
+    return made
 
 
 NOWHERE: InPlace = Nowhere
