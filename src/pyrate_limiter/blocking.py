@@ -18,7 +18,8 @@ from .errors import WeightTooLarge, WouldBlock
 from .waiting import running
 
 if TYPE_CHECKING:
-    from .limiter import Limiter, Slot
+    from .limiter.calls import Calls
+    from .limiter.slot import Slot
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class SyncLimiter:
     On a thread that runs an event loop, a call that would have to wait raises `WouldBlock`.
     """
 
-    def __init__(self, limiter: Limiter[Any]) -> None:
+    def __init__(self, limiter: Calls) -> None:
         self._limiter = limiter
 
     def acquire(self, name: str = UNNAMED, weight: int = 1, timeout: float = -1) -> Decision:

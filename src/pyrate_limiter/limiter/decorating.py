@@ -8,13 +8,13 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
-    from .limiter import Limiter
+    from .calls import Calls
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def decorate(
-    limiter: Limiter[object],
+    limiter: Calls,
     function: F,
     name: str | Callable[..., str],
     weight: int | Callable[..., int],
