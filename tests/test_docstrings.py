@@ -31,6 +31,7 @@ MODULES = [
     "buckets.multiprocess.bucket",
     "buckets.redis.bucket",
     "buckets.postgres.bucket",
+    "limiter.calls",
     "limiter.limiter",
     "limiter.slot",
     "testing.clocks",

@@ -30,7 +30,7 @@ class SyncLimiter:
     On a thread that runs an event loop, a call that would have to wait raises `WouldBlock`.
     """
 
-    def __init__(self, limiter: Calls) -> None:
+    def __init__(self, limiter: Calls[Any]) -> None:
         self._limiter = limiter
 
     def acquire(self, name: str = UNNAMED, weight: int = 1, timeout: float = -1) -> Decision:

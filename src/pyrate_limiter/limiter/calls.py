@@ -1,22 +1,64 @@
-"""The calls of a limiter that are awaited, in the order in which a user meets them."""
+"""The calls of a limiter, in the order in which a user meets them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from ..blocking import SyncLimiter, run
-from ..bucket import NOT_AT_ALL, BucketStatistics, total
+from ..bucket import NOT_AT_ALL, NOWHERE, BucketStatistics, total
 from ..decisions import UNNAMED, Decision
 from ..rates import Rate
 from .decorating import F, decorate
+from .pending import PendingBool
 from .policy import Policy
 from .slot import Slot
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultingTypeVar
 
-class Calls(Policy):
-    """What every limiter can do, whatever its `try_acquire` returns."""
+    Result_co = DefaultingTypeVar("Result_co", default=bool, covariant=True)
+else:
+    Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Calls(Policy, Generic[Result_co]):
+    """What every limiter can do. It is generic in what `try_acquire` returns."""
+
+    def try_acquire(
+        self, name: str = UNNAMED, weight: int = 1, blocking: bool = True, timeout: float = -1
+    ) -> Result_co:
+        """Take `weight` units, waiting for them up to `max_delay`.
+
+        Args:
+            name: whose budget if the limiter is keyed, else a label.
+            weight: units.
+            blocking: whether to wait at all.
+            timeout: the longest wait in seconds if that is shorter than `max_delay`; -1: none.
+
+        Returns:
+            Whether they were granted; with `async_wrapper=True` a coroutine of that, which decides once awaited.
+
+        Raises:
+            WouldBlock: without `async_wrapper`: it would have to wait, and an event loop runs on this thread.
+            LimiterClosed: the limiter is closed.
+            StoreError: the store could not decide.
+            RateLimitError: with `raise_when_fail`, instead of False.
+        """
+        if self._awaited:
+            patience = self._check(name, weight, blocking, timeout)
+            if self._at_hand is NOWHERE:
+                return PendingBool(self._try(name, weight, patience))  # type: ignore[return-value]
+            return PendingBool(self.try_acquire_async(name, weight, blocking, timeout))  # type: ignore[return-value]
+        if timeout == -1:
+            wait = self._at_hand._take(name, weight, self._keyed)
+            if not wait:
+                return True  # type: ignore[return-value]
+            if wait > 0 and not blocking and not self._raises:
+                return False  # type: ignore[return-value]
+        return cast("Result_co", self.sync._try_acquire(name, weight, blocking, timeout))
 
     async def try_acquire_async(
         self, name: str = UNNAMED, weight: int = 1, blocking: bool = True, timeout: float = -1

@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def decorate(
-    limiter: Calls,
+    limiter: Calls[object],
     function: F,
     name: str | Callable[..., str],
     weight: int | Callable[..., int],

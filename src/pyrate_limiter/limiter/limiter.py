@@ -1,33 +1,25 @@
-"""The limiter: how one is made, and what its type says of `try_acquire`."""
+"""The limiter: how one is made."""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
+from typing import Any, Literal, TypeAlias, cast, overload
 from weakref import WeakSet
 
-from ..bucket import NOWHERE, AbstractBucket, InstantBucket
+from ..bucket import AbstractBucket, InstantBucket
 from ..buckets.memory import InMemoryBucket
 from ..clocks import Clock
-from ..decisions import FOREVER, UNNAMED
+from ..decisions import FOREVER
 from ..rates import MICROSECONDS, Rate
 from ..routing import BucketAsyncWrapper, BucketFactory
 from ..waiting import Patience
-from .calls import Calls
-from .pending import PendingBool
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as DefaultingTypeVar
-
-    Result_co = DefaultingTypeVar("Result_co", default=bool, covariant=True)
-else:
-    Result_co = TypeVar("Result_co", covariant=True)
+from .calls import Calls, Result_co
 
 Pending: TypeAlias = Coroutine[Any, Any, bool]
 Budget: TypeAlias = Rate | Sequence[Rate] | AbstractBucket | BucketFactory
 
 
-class Limiter(Calls, Generic[Result_co]):
+class Limiter(Calls[Result_co]):
     """Admits requests at the rates of a bucket.
 
     A limiter can be made anywhere, used from several threads and event loops, and pickled when its bucket can be.
@@ -146,39 +138,6 @@ class Limiter(Calls, Generic[Result_co]):
         if isinstance(self._bucket, InstantBucket):
             self._bucket._serve(self)
         self._choose_at_hand()
-
-    def try_acquire(
-        self, name: str = UNNAMED, weight: int = 1, blocking: bool = True, timeout: float = -1
-    ) -> Result_co:
-        """Take `weight` units, waiting for them up to `max_delay`.
-
-        Args:
-            name: whose budget if the limiter is keyed, else a label.
-            weight: units.
-            blocking: whether to wait at all.
-            timeout: the longest wait in seconds if that is shorter than `max_delay`; -1: none.
-
-        Returns:
-            Whether they were granted; with `async_wrapper=True` a coroutine of that, which decides once awaited.
-
-        Raises:
-            WouldBlock: without `async_wrapper`: it would have to wait, and an event loop runs on this thread.
-            LimiterClosed: the limiter is closed.
-            StoreError: the store could not decide.
-            RateLimitError: with `raise_when_fail`, instead of False.
-        """
-        if self._awaited:
-            patience = self._check(name, weight, blocking, timeout)
-            if self._at_hand is NOWHERE:
-                return PendingBool(self._try(name, weight, patience))  # type: ignore[return-value]
-            return PendingBool(self.try_acquire_async(name, weight, blocking, timeout))  # type: ignore[return-value]
-        if timeout == -1:
-            wait = self._at_hand._take(name, weight, self._keyed)
-            if not wait:
-                return True  # type: ignore[return-value]
-            if wait > 0 and not blocking and not self._raises:
-                return False  # type: ignore[return-value]
-        return cast("Result_co", self.sync._try_acquire(name, weight, blocking, timeout))
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         if self._global_name is not None:

@@ -143,11 +143,3 @@ class Policy(Audible):
 
 def _admitted(name: str, weight: int, answer: Answer, waited: float) -> bool:
     return not answer.wait
-
-
-def _not_negative(what: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what} must be an int, 0 or more, not {value!r}")
-    if value < 0:
-        raise ValueError(f"{what} must be 0 or more, not {value}")
-    return int(value)

@@ -18,7 +18,7 @@ class Slot:
 
     __slots__ = ("_limiter", "_name", "_timeout", "_weight")
 
-    def __init__(self, limiter: Calls, name: str, weight: int, timeout: float) -> None:
+    def __init__(self, limiter: Calls[object], name: str, weight: int, timeout: float) -> None:
         self._limiter = limiter
         self._name = name
         self._weight = weight
