@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..fields import NAMES
-from .fields import Member, members, repeated_members
+from .fields import LONGEST as LONGEST_FIELD
+from .fields import Form, Member, members, numbered, taken_apart
 from .pace import News
 
 
@@ -39,7 +40,7 @@ class Left(NamedTuple):
     """What a server says about one limit."""
 
     remaining: int
-    reset: float | None
+    reset: float
     counts_requests: bool
 
 
@@ -79,7 +80,7 @@ def wanted(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the fields of a response that say something about limits, by their names in lower case."""
     found: dict[str, str] = {}
     for name, value in raw:
-        key = _WANTED.get(name) or _WANTED.get(name.lower())
+        key = _WANTED.get(name.lower())
         if key is not None:
             line = value.decode("latin-1")
             found[key] = f"{found[key]}, {line}" if key in found else line
@@ -97,10 +98,11 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
         wall: the time of the client's clock, in seconds since the epoch.
     """
     now = _server_time(fields.get(DATE), wall)
-    lefts = _stated_by_draft(fields) if NAMES.state in fields else []
-    lefts += _stated_by_family(fields, now)
-    tightest = _tightest(lefts)
+    lefts = _stated_by_family(fields, now)
+    if NAMES.state in fields:
+        lefts += _stated_by_draft(fields[NAMES.state], fields.get(NAMES.policy, ""))
     hold = _hold(fields, now) if refused else None
+    tightest = _tightest(lefts)
     if tightest is not None:
         # A refusal although something is left is about another limit, of which nothing is known.
         reset = tightest.reset if not refused or not tightest.remaining else None
@@ -115,21 +117,26 @@ def seconds(text: str, now: float) -> float | None:
         text: the moment.
         now: the server's time, in seconds since the epoch.
     """
-    text = text.strip()
-    if len(text) > LONGEST:
+    moment = _moment(text) if len(text) <= LONGEST else None
+    if moment is None:
         return None
+    value, since_epoch = moment
+    return max(value - now, 0.0) if since_epoch else value
+
+
+@lru_cache(maxsize=256)
+def _moment(text: str) -> tuple[float, bool] | None:
+    """Return a number of seconds, and whether they are those since the epoch; None if it is malformed."""
+    text = text.strip()
     if _NUMBER.fullmatch(text):
         number = float(text)
-        if number > EPOCH:
-            number = (number / 1000 if number > EPOCH_MS else number) - now
-        return max(number, 0.0)
+        return (number / 1000 if number > EPOCH_MS else number), number > EPOCH
     if _DURATION.fullmatch(text):
-        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    moment = _date(text)
-    return None if moment is None else max(moment - now, 0.0)
+        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)), False
+    date = _date(text)
+    return None if date is None else (date, True)
 
 
-@lru_cache(maxsize=64)
 def _date(text: str) -> float | None:
     """Return a date of HTTP or ISO 8601, in seconds since the epoch; one without a zone is of UTC."""
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
@@ -143,8 +150,11 @@ def _date(text: str) -> float | None:
 
 def _server_time(date: str | None, wall: float) -> float:
     """Return the server's time: ours, unless its Date contradicts, which is cut to whole seconds and a little old."""
-    stated = None if date is None else _date(date)
-    return wall if stated is None or stated <= wall <= stated + 2 else stated
+    moment = None if date is None or len(date) > LONGEST else _moment(date)
+    if moment is None:
+        return wall
+    stated, since_epoch = moment
+    return stated if since_epoch and not stated <= wall <= stated + 2 else wall
 
 
 def _hold(fields: dict[str, str], now: float) -> float | None:
@@ -156,35 +166,50 @@ def _hold(fields: dict[str, str], now: float) -> float | None:
     return None if stated is None else seconds(stated, now) or None
 
 
-def _stated_by_draft(fields: dict[str, str]) -> list[Left]:
-    units = _units(repeated_members(fields[NAMES.policy])) if NAMES.policy in fields else {}
+def _stated_by_draft(state: str, policy: str) -> list[Left]:
+    if len(state) > LONGEST_FIELD or len(policy) > LONGEST_FIELD:
+        return []  # nor kept in a cache
+    form, numbers = taken_apart(state)
+    places = _places(form, policy)
+    if places is None:
+        return _lefts(members(state), policy)
+    return [Left(numbers[place.remaining], numbers[place.reset], place.counts_requests) for place in places]
+
+
+@lru_cache(maxsize=256)
+def _places(form: Form, policy: str) -> list[Left] | None:
+    """Return what all fields of a form say, with the places of the numbers for the numbers; None: see `numbered`."""
+    found = numbered(form)
+    return None if found is None else _lefts(found, policy)
+
+
+def _lefts(states: tuple[Member, ...] | None, policy: str) -> list[Left]:
+    units = _units(policy)
     lefts = []
-    for state in members(fields[NAMES.state]) or ():
-        unit = units.get(state.name, REQUESTS)
-        left = _left(state, unit)
-        if left is None:
+    for name, parameters in states or ():
+        remaining, reset = parameters.get(NAMES.remaining), parameters.get(NAMES.seconds, 0)
+        if not _is_count(remaining) or not _is_count(reset):
             return []  # malformed, and ignored whole
+        unit = units.get(name, REQUESTS)
         if unit != CONCURRENT:
-            lefts.append(left)
+            lefts.append(Left(remaining, reset, unit == REQUESTS))
     return lefts
 
 
-def _units(policies: tuple[Member, ...] | None) -> dict[str, int | str]:
-    return {policy.name: policy.parameters[NAMES.unit] for policy in policies or () if NAMES.unit in policy.parameters}
+def _units(policy: str) -> dict[str, Any]:
+    """Return what those policies count that say so."""
+    return {name: parameters[NAMES.unit] for name, parameters in members(policy) or () if NAMES.unit in parameters}
 
 
-def _left(state: Member, unit: int | str) -> Left | None:
-    remaining, reset = state.parameters.get(NAMES.remaining), state.parameters.get(NAMES.seconds, 0)
-    if type(remaining) is not int or type(reset) is not int or remaining < 0 or reset < 0:
-        return None
-    return Left(remaining, float(reset), unit == REQUESTS)
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _stated_by_family(fields: dict[str, str], now: float) -> list[Left]:
     lefts = []
-    for name in _FAMILIES_OF.keys() & fields.keys():
-        for family in _FAMILIES_OF[name]:
-            remaining, reset = fields[name].strip(), fields.get(family.reset)
+    for name, value in fields.items():
+        for family in _FAMILIES_OF.get(name, ()):
+            remaining, reset = value.strip(), fields.get(family.reset)
             moment = seconds(reset, now) if reset is not None else None
             if moment is not None and _COUNT.fullmatch(remaining):
                 lefts.append(Left(int(remaining), moment, family.counts_requests))
@@ -193,7 +218,11 @@ def _stated_by_family(fields: dict[str, str], now: float) -> list[Left]:
 
 def _tightest(lefts: list[Left]) -> Left | None:
     """Return the limit that matters: of those with nothing left the latest, else the least of those in requests."""
-    empty = [left for left in lefts if not left.remaining]
-    if empty:
-        return max(empty, key=lambda left: left.reset or 0)
-    return min([left for left in lefts if left.counts_requests], default=None)
+    tightest = None
+    for left in lefts:
+        if not left.remaining:
+            if tightest is None or tightest.remaining or left.reset > tightest.reset:
+                tightest = left
+        elif left.counts_requests and (tightest is None or left < tightest):
+            tightest = left
+    return tightest
