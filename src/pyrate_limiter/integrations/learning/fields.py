@@ -8,8 +8,8 @@ where the numbers of all fields of this form belong.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 try:
     import http_sf
@@ -23,8 +23,6 @@ LONGEST = 2048
 """Characters of a field that is read at all."""
 _INTEGER = re.compile(r"=([0-9]{1,15})(?![0-9.])")
 """What looks like a parameter that is an Integer; what stands in a String may look so, too."""
-Form: TypeAlias = tuple[str, ...]
-"""What stands between the numbers of a field."""
 
 
 class Member(NamedTuple):
@@ -52,13 +50,12 @@ def members(text: str) -> tuple[Member, ...] | None:
     return tuple(Member(name, parameters) for name, parameters in parsed)
 
 
-def taken_apart(text: str) -> tuple[Form, list[int]]:
-    """Return the form of a field, and its numbers by their places; at place 0 is 0."""
-    pieces = _INTEGER.split(text)
-    return tuple(pieces[::2]), [0, *map(int, pieces[1::2])]
+def taken_apart(text: str) -> list[str]:
+    """Return what stands between the numbers of a field, which is its form, and the numbers, by turns."""
+    return _INTEGER.split(text)
 
 
-def numbered(form: Form) -> tuple[Member, ...] | None:
+def numbered(form: Sequence[str]) -> tuple[Member, ...] | None:
     """Return the members of all fields of a form, with places where they have numbers.
 
     None if such fields are malformed, or if what looks like numbers is not all numbers.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..fields import NAMES
 from .fields import LONGEST as LONGEST_FIELD
-from .fields import Form, Member, members, numbered, taken_apart
+from .fields import Member, members, numbered, taken_apart
 from .pace import News
 
 
@@ -70,7 +70,7 @@ LONGEST = 64
 EPOCH, EPOCH_MS = 1e9, 1e12
 """A bare number above these is an epoch, in seconds or in milliseconds."""
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
-_COUNT = re.compile(r"[0-9]{1,18}")
+_COUNT = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|us|µs|ns))+")
 _PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -98,7 +98,7 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
         wall: the time of the client's clock, in seconds since the epoch.
     """
     now = _server_time(fields.get(DATE), wall)
-    lefts = _stated_by_family(fields, now)
+    lefts = [] if _FAMILIES_OF.keys().isdisjoint(fields) else _stated_by_family(fields, now)
     if NAMES.state in fields:
         lefts += _stated_by_draft(fields[NAMES.state], fields.get(NAMES.policy, ""))
     hold = _hold(fields, now) if refused else None
@@ -169,18 +169,21 @@ def _hold(fields: dict[str, str], now: float) -> float | None:
 def _stated_by_draft(state: str, policy: str) -> list[Left]:
     if len(state) > LONGEST_FIELD or len(policy) > LONGEST_FIELD:
         return []  # nor kept in a cache
-    form, numbers = taken_apart(state)
-    places = _places(form, policy)
+    pieces = taken_apart(state)
+    places = _places(policy, *pieces[::2])
     if places is None:
         return _lefts(members(state), policy)
-    return [Left(numbers[place.remaining], numbers[place.reset], place.counts_requests) for place in places]
+    pieces.append("0")  # which the places -1 mean
+    return [Left(int(pieces[place.remaining]), int(pieces[place.reset]), place.counts_requests) for place in places]
 
 
 @lru_cache(maxsize=256)
-def _places(form: Form, policy: str) -> list[Left] | None:
-    """Return what all fields of a form say, with the places of the numbers for the numbers; None: see `numbered`."""
+def _places(policy: str, *form: str) -> list[Left] | None:
+    """Return what all fields of a form say, with indices of their pieces instead of numbers; None: see `numbered`."""
     found = numbered(form)
-    return None if found is None else _lefts(found, policy)
+    if found is None:
+        return None
+    return [left._replace(remaining=2 * left.remaining - 1, reset=2 * left.reset - 1) for left in _lefts(found, policy)]
 
 
 def _lefts(states: tuple[Member, ...] | None, policy: str) -> list[Left]:
@@ -209,10 +212,10 @@ def _stated_by_family(fields: dict[str, str], now: float) -> list[Left]:
     lefts = []
     for name, value in fields.items():
         for family in _FAMILIES_OF.get(name, ()):
-            remaining, reset = value.strip(), fields.get(family.reset)
-            moment = seconds(reset, now) if reset is not None else None
-            if moment is not None and _COUNT.fullmatch(remaining):
-                lefts.append(Left(int(remaining), moment, family.counts_requests))
+            reset = fields.get(family.reset)
+            moment = None if reset is None else seconds(reset, now)
+            if moment is not None and _COUNT.fullmatch(value):
+                lefts.append(Left(int(value), moment, family.counts_requests))
     return lefts
 
 

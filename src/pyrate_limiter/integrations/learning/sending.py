@@ -33,9 +33,9 @@ class Errand(NamedTuple):
     weight: int
     deadline: float
 
-    def timeout(self, now: float) -> float:
+    def timeout(self, time: Callable[[], float]) -> float:
         """Return the longest wait for the limiter, as its calls want it."""
-        return -1 if self.deadline == inf else max(self.deadline - now, 0.0)
+        return -1 if self.deadline == inf else max(self.deadline - time(), 0.0)
 
 
 class Sender:
@@ -93,7 +93,7 @@ class Sender:
 
     async def _attempt(self, gate: Gate, errand: Errand, call: Call) -> Any:
         if self._limiter is not None:
-            await self._limiter.acquire(errand.name, errand.weight, timeout=errand.timeout(gate.time()))
+            await self._limiter.acquire(errand.name, errand.weight, timeout=errand.timeout(gate.time))
         return await call(errand.request)
 
 
@@ -140,5 +140,5 @@ class SyncSender:
 
     def _attempt(self, gate: SyncGate, errand: Errand, call: SyncCall) -> Any:
         if self._limiter is not None:
-            self._limiter.sync.acquire(errand.name, errand.weight, timeout=errand.timeout(gate.time()))
+            self._limiter.sync.acquire(errand.name, errand.weight, timeout=errand.timeout(gate.time))
         return call(errand.request)
