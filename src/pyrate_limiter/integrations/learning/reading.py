@@ -58,8 +58,9 @@ FAMILIES = (
     Family("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset", False),
     Family("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset", False),
 )
+STATE, POLICY = NAMES.state, NAMES.policy
 RETRY_AFTER, RETRY_AFTER_MS, DATE = "retry-after", "retry-after-ms", "date"
-WANTED = {RETRY_AFTER, RETRY_AFTER_MS, DATE, NAMES.policy, NAMES.state}.union(
+WANTED = {RETRY_AFTER, RETRY_AFTER_MS, DATE, POLICY, STATE}.union(
     *((family.remaining, family.reset) for family in FAMILIES)
 )
 _FAMILIES_OF = {name: [each for each in FAMILIES if each.remaining == name] for name, _, _ in FAMILIES}
@@ -99,8 +100,8 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
     """
     now = _server_time(fields.get(DATE), wall)
     lefts = [] if _FAMILIES_OF.keys().isdisjoint(fields) else _stated_by_family(fields, now)
-    if NAMES.state in fields:
-        lefts += _stated_by_draft(fields[NAMES.state], fields.get(NAMES.policy, ""))
+    if STATE in fields:
+        lefts += _stated_by_draft(fields[STATE], fields.get(POLICY, ""))
     hold = _hold(fields, now) if refused else None
     tightest = _tightest(lefts)
     if tightest is not None:
