@@ -10,11 +10,11 @@ A field that is malformed is ignored whole; nothing raises.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ..fields import NAMES
 from .fields import LONGEST as LONGEST_FIELD
@@ -36,14 +36,8 @@ class Family(NamedTuple):
     counts_requests: bool = True
 
 
-class Left(NamedTuple):
-    """What a server says about one limit."""
-
-    remaining: int
-    reset: float
-    counts_requests: bool
-
-
+Left: TypeAlias = tuple[int, float, bool]
+"""What a server says about one limit: what is left, the seconds until there is more, and whether it counts requests."""
 REQUESTS, CONCURRENT = "requests", "concurrent-requests"
 """Units of a policy, as they are written: one that counts requests, and one that has nothing to do with time."""
 FAMILIES = (
@@ -98,17 +92,18 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
         refused: whether the request was refused for its rate.
         wall: the time of the client's clock, in seconds since the epoch.
     """
-    now = _server_time(fields.get(DATE), wall)
-    lefts = [] if _FAMILIES_OF.keys().isdisjoint(fields) else _stated_by_family(fields, now)
-    if STATE in fields:
-        lefts += _stated_by_draft(fields[STATE], fields.get(POLICY, ""))
-    hold = _hold(fields, now) if refused else None
+    lefts = [*_stated_by_draft(fields[STATE], fields.get(POLICY, ""))] if STATE in fields else []
+    hold = None
+    if refused or not _FAMILIES_OF.keys().isdisjoint(fields):
+        now = _server_time(fields.get(DATE), wall)
+        lefts += _stated_by_family(fields, now)
+        hold = _hold(fields, now) if refused else None
     tightest = _tightest(lefts)
-    if tightest is not None:
-        # A refusal although something is left is about another limit, of which nothing is known.
-        reset = tightest.reset if not refused or not tightest.remaining else None
-        return News(refused, hold, tightest.remaining, reset or None)
-    return News(refused, hold)
+    if tightest is None:
+        return News(refused, hold)
+    remaining, reset, _ = tightest
+    # A refusal although something is left is about another limit, of which nothing is known.
+    return News(refused, hold, remaining, None if refused and remaining else reset or None)
 
 
 def seconds(text: str, now: float) -> float | None:
@@ -167,7 +162,7 @@ def _hold(fields: dict[str, str], now: float) -> float | None:
     return None if stated is None else seconds(stated, now) or None
 
 
-def _stated_by_draft(state: str, policy: str) -> list[Left]:
+def _stated_by_draft(state: str, policy: str) -> Sequence[Left]:
     if len(state) > LONGEST_FIELD or len(policy) > LONGEST_FIELD:
         return []  # nor kept in a cache
     pieces = taken_apart(state)
@@ -175,28 +170,29 @@ def _stated_by_draft(state: str, policy: str) -> list[Left]:
     if places is None:
         return _lefts(members(state), policy)
     pieces.append("0")  # which the places -1 mean
-    return [Left(int(pieces[place.remaining]), int(pieces[place.reset]), place.counts_requests) for place in places]
+    return [(int(pieces[remaining]), int(pieces[reset]), counts) for remaining, reset, counts in places]
 
 
 @lru_cache(maxsize=256)
-def _places(policy: str, *form: str) -> list[Left] | None:
+def _places(policy: str, *form: str) -> list[tuple[int, int, bool]] | None:
     """Return what all fields of a form say, with indices of their pieces instead of numbers; None: see `numbered`."""
     found = numbered(form)
     if found is None:
         return None
-    return [left._replace(remaining=2 * left.remaining - 1, reset=2 * left.reset - 1) for left in _lefts(found, policy)]
+    return [(2 * remaining - 1, 2 * reset - 1, counts) for remaining, reset, counts in _lefts(found, policy)]
 
 
-def _lefts(states: tuple[Member, ...] | None, policy: str) -> list[Left]:
+def _lefts(states: tuple[Member, ...] | None, policy: str) -> list[tuple[int, int, bool]]:
     units = _units(policy)
     lefts = []
     for name, parameters in states or ():
-        remaining, reset = parameters.get(NAMES.remaining), parameters.get(NAMES.seconds, 0)
-        if not _is_count(remaining) or not _is_count(reset):
+        remaining = _count(parameters.get(NAMES.remaining))
+        reset = _count(parameters.get(NAMES.seconds, 0))
+        if remaining is None or reset is None:
             return []  # malformed, and ignored whole
         unit = units.get(name, REQUESTS)
         if unit != CONCURRENT:
-            lefts.append(Left(remaining, reset, unit == REQUESTS))
+            lefts.append((remaining, reset, unit == REQUESTS))
     return lefts
 
 
@@ -205,8 +201,8 @@ def _units(policy: str) -> dict[str, Any]:
     return {name: parameters[NAMES.unit] for name, parameters in members(policy) or () if NAMES.unit in parameters}
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 def _stated_by_family(fields: dict[str, str], now: float) -> list[Left]:
@@ -216,7 +212,7 @@ def _stated_by_family(fields: dict[str, str], now: float) -> list[Left]:
             reset = fields.get(family.reset)
             moment = None if reset is None else seconds(reset, now)
             if moment is not None and _COUNT.fullmatch(value):
-                lefts.append(Left(int(value), moment, family.counts_requests))
+                lefts.append((int(value), moment, family.counts_requests))
     return lefts
 
 
@@ -224,9 +220,10 @@ def _tightest(lefts: list[Left]) -> Left | None:
     """Return the limit that matters: of those with nothing left the latest, else the least of those in requests."""
     tightest = None
     for left in lefts:
-        if not left.remaining:
-            if tightest is None or tightest.remaining or left.reset > tightest.reset:
+        remaining, reset, counts_requests = left
+        if not remaining:
+            if tightest is None or tightest[0] or reset > tightest[1]:
                 tightest = left
-        elif left.counts_requests and (tightest is None or left < tightest):
+        elif counts_requests and (tightest is None or left < tightest):
             tightest = left
     return tightest
