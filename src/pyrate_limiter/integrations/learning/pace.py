@@ -58,12 +58,14 @@ class News(NamedTuple):
         hold: seconds after which to come back; None if that is not stated.
         remaining: requests that are left; None if that is not stated.
         reset: seconds after which there are more, or all of them; None if that is not stated.
+        pace: requests per second that the server's policy admits in the long run; None if that is not stated.
     """
 
     refused: bool = False
     hold: float | None = None
     remaining: int | None = None
     reset: float | None = None
+    pace: float | None = None
 
 
 class Pace:

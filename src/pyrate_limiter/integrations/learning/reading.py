@@ -10,10 +10,11 @@ A field that is malformed is ignored whole; nothing raises.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from math import inf
 from typing import Any, NamedTuple, TypeAlias
 
 from ..fields import NAMES
@@ -36,10 +37,26 @@ class Family(NamedTuple):
     counts_requests: bool = True
 
 
-Left: TypeAlias = tuple[int, float, bool]
-"""What a server says about one limit: what is left, the seconds until there is more, and whether it counts requests."""
+class Policy(NamedTuple):
+    """What a server says that one of its limits is.
+
+    Attributes:
+        unit: what it counts, as it is written.
+        pace: how many of them a second, in the long run; None if that is not stated.
+        window: the seconds after which all that was used is back, at the latest.
+    """
+
+    unit: Any
+    pace: float | None
+    window: float
+
+
+Left: TypeAlias = tuple[int, float, bool, float | None]
+"""What a server says about one limit: what is left, the seconds until there is more, whether it counts requests, and
+how many a second it admits."""
 REQUESTS, CONCURRENT = "requests", "concurrent-requests"
 """Units of a policy, as they are written: one that counts requests, and one that has nothing to do with time."""
+UNSTATED = Policy(REQUESTS, None, inf)
 FAMILIES = (
     Family("ratelimit-remaining", "ratelimit-reset"),
     Family("x-ratelimit-remaining", "x-ratelimit-reset-after"),
@@ -101,9 +118,10 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
     tightest = _tightest(lefts)
     if tightest is None:
         return News(refused, hold)
-    remaining, reset, _ = tightest
-    # A refusal although something is left is about another limit, of which nothing is known.
-    return News(refused, hold, remaining, None if refused and remaining else reset or None)
+    remaining, reset, _, pace = tightest
+    if refused and remaining:
+        return News(refused, hold, remaining)  # it is about another limit, of which nothing is known
+    return News(refused, hold, remaining, reset or None, pace)
 
 
 def seconds(text: str, now: float) -> float | None:
@@ -162,43 +180,48 @@ def _hold(fields: dict[str, str], now: float) -> float | None:
     return None if stated is None else seconds(stated, now) or None
 
 
-def _stated_by_draft(state: str, policy: str) -> Sequence[Left]:
-    if len(state) > LONGEST_FIELD or len(policy) > LONGEST_FIELD:
+def _stated_by_draft(state: str, policies: str) -> Sequence[Left]:
+    if len(state) > LONGEST_FIELD or len(policies) > LONGEST_FIELD:
         return []  # nor kept in a cache
     pieces = taken_apart(state)
-    places = _places(policy, *pieces[::2])
+    places = _places(policies, *pieces[::2])
     if places is None:
-        return _lefts(members(state), policy)
+        found = _lefts(members(state), policies)
+        return [(left, min(reset, each.window), each.unit == REQUESTS, each.pace) for left, reset, each in found]
     pieces.append("0")  # which the places -1 mean
-    return [(int(pieces[remaining]), int(pieces[reset]), counts) for remaining, reset, counts in places]
+    return [
+        (int(pieces[remaining]), min(int(pieces[reset]), policy.window), policy.unit == REQUESTS, policy.pace)
+        for remaining, reset, policy in places
+    ]
 
 
 @lru_cache(maxsize=256)
-def _places(policy: str, *form: str) -> list[tuple[int, int, bool]] | None:
+def _places(policies: str, *form: str) -> list[tuple[int, int, Policy]] | None:
     """Return what all fields of a form say, with indices of their pieces instead of numbers; None: see `numbered`."""
     found = numbered(form)
     if found is None:
         return None
-    return [(2 * remaining - 1, 2 * reset - 1, counts) for remaining, reset, counts in _lefts(found, policy)]
+    return [(2 * remaining - 1, 2 * reset - 1, policy) for remaining, reset, policy in _lefts(found, policies)]
 
 
-def _lefts(states: tuple[Member, ...] | None, policy: str) -> list[tuple[int, int, bool]]:
-    units = _units(policy)
+def _lefts(states: tuple[Member, ...] | None, policies: str) -> list[tuple[int, int, Policy]]:
+    known = {name: _policy(parameters) for name, parameters in members(policies) or ()}
     lefts = []
     for name, parameters in states or ():
         remaining = _count(parameters.get(NAMES.remaining))
         reset = _count(parameters.get(NAMES.seconds, 0))
         if remaining is None or reset is None:
             return []  # malformed, and ignored whole
-        unit = units.get(name, REQUESTS)
-        if unit != CONCURRENT:
-            lefts.append((remaining, reset, unit == REQUESTS))
+        policy = known.get(name, UNSTATED)
+        if policy.unit != CONCURRENT:
+            lefts.append((remaining, reset, policy))
     return lefts
 
 
-def _units(policy: str) -> dict[str, Any]:
-    """Return what those policies count that say so."""
-    return {name: parameters[NAMES.unit] for name, parameters in members(policy) or () if NAMES.unit in parameters}
+def _policy(parameters: Mapping[str, Any]) -> Policy:
+    quota, window = _count(parameters.get(NAMES.quota)), _count(parameters.get(NAMES.window))
+    pace = quota / window if quota and window else None
+    return Policy(parameters.get(NAMES.unit, REQUESTS), pace, window or inf)
 
 
 def _count(value: Any) -> int | None:
@@ -212,7 +235,7 @@ def _stated_by_family(fields: dict[str, str], now: float) -> list[Left]:
             reset = fields.get(family.reset)
             moment = None if reset is None else seconds(reset, now)
             if moment is not None and _COUNT.fullmatch(value):
-                lefts.append((int(value), moment, family.counts_requests))
+                lefts.append((int(value), moment, family.counts_requests, None))
     return lefts
 
 
@@ -220,10 +243,10 @@ def _tightest(lefts: list[Left]) -> Left | None:
     """Return the limit that matters: of those with nothing left the latest, else the least of those in requests."""
     tightest = None
     for left in lefts:
-        remaining, reset, counts_requests = left
+        remaining, reset, counts_requests, _ = left
         if not remaining:
             if tightest is None or tightest[0] or reset > tightest[1]:
                 tightest = left
-        elif counts_requests and (tightest is None or left < tightest):
+        elif counts_requests and (tightest is None or left[:2] < tightest[:2]):
             tightest = left
     return tightest
