@@ -184,6 +184,36 @@ def test_a_malformed_field_is_ignored_whole(field):
     assert news(("RateLimit", field)) == News()
 
 
+@pytest.mark.parametrize(
+    ("parameters", "policy"),
+    [
+        ("q=80;w=4", (80, 4.0)),
+        ('q=80;w=4;qu="requests"', (80, 4.0)),
+        ('q=80;w=4;qu="content-bytes"', None),
+        ("q=80", None),
+        ("w=4", None),
+        ("q=0;w=4", None),
+        ("q=80;w=0", None),
+        ("q=80;w=4.0", None),
+        ("q=-80;w=4", None),
+        ("q=80;w=4,", None),
+    ],
+)
+def test_a_policy_of_requests_is_a_pace(parameters, policy):
+    found = news(("RateLimit", '"a";r=0;t=3'), ("RateLimit-Policy", f'"b";q=9;w=9, "a";{parameters}'))
+    assert (found.remaining, found.reset, found.policy) == (0, 3, policy)
+
+
+def test_the_policy_is_that_of_the_limit_that_matters():
+    policies = ("RateLimit-Policy", '"burst";q=9;w=2, "daily";q=500;w=86400')
+    assert news(("RateLimit", '"burst";r=5;t=1, "daily";r=400;t=99'), policies).policy == (9, 2.0)
+    assert news(("RateLimit", '"burst";r=5;t=1, "daily";r=0;t=99'), policies).policy == (500, 86400.0)
+
+
+def test_nothing_takes_longer_to_come_back_than_the_window():
+    assert news(("RateLimit", '"a";r=0;t=31536000'), ("RateLimit-Policy", '"a";q=9;w=60')).reset == 60
+
+
 def test_a_malformed_field_leaves_the_others_alone():
     assert news(("RateLimit", '"a";r=?'), ("RateLimit-Remaining", "3"), ("RateLimit-Reset", "2")).remaining == 3
 
@@ -263,14 +293,17 @@ unit = st.sampled_from([None, '"requests"', '"content-bytes"', '"concurrent-requ
 
 def stated(state, policy):
     """Return what a list of strings says about limits, by the reference parser."""
-    units = {name: parameters.get("qu", "requests") for name, parameters in parsed(policy) or ()}
+    policies = dict(parsed(policy) or ())
     found = []
     for name, parameters in parsed(state) or ():
         remaining, reset = parameters.get("r"), parameters.get("t", 0)
         if not all(type(each) is int and each >= 0 for each in (remaining, reset)):
             return []
-        if units.get(name) != "concurrent-requests":
-            found.append((remaining, reset, units.get(name, "requests") == "requests"))
+        unit, quota, window = (policies.get(name, {}).get(*each) for each in (("qu", "requests"), ("q",), ("w",)))
+        requests = unit == "requests"
+        if unit != "concurrent-requests":
+            reset = min(reset, window or math.inf)
+            found.append((remaining, reset, requests, (quota, window) if requests and quota and window else None))
     return found
 
 
@@ -290,7 +323,7 @@ def parsed(text):
 @example('"a";r=2;x=:aGk=:;t=1', None, [7, 0])
 @example('"a";r=2;t=3, "b";r=0', None, [0, 100, 9])
 def test_fields_of_one_form_with_other_numbers_are_each_read_as_the_reference_parser_does(state, unit, others):
-    policy = "" if unit is None else f'"a";q=9;qu={unit}, "burst";q=10'
+    policy = "" if unit is None else f'"a";q=9;w=20;qu={unit}, "burst";q=10;w=60'
     for text in (state, with_numbers(state, others), with_numbers(state, others[::-1]), state):
         assert [*_stated_by_draft(text, policy)] == stated(text, policy)
 

@@ -20,7 +20,10 @@ from typing import Any, NamedTuple, TypeAlias
 from ..fields import NAMES
 from .fields import LONGEST as LONGEST_FIELD
 from .fields import Member, members, numbered, taken_apart
-from .pace import News
+from .pace import News, Policy
+
+REQUESTS, CONCURRENT = "requests", "concurrent-requests"
+"""Units of a policy, as they are written: one that counts requests, and one that has nothing to do with time."""
 
 
 class Family(NamedTuple):
@@ -37,26 +40,24 @@ class Family(NamedTuple):
     counts_requests: bool = True
 
 
-class Policy(NamedTuple):
+class Stated(NamedTuple):
     """What a server says that one of its limits is.
 
     Attributes:
         unit: what it counts, as it is written.
-        pace: how many of them a second, in the long run; None if that is not stated.
+        policy: so many requests in so many seconds; None if that is not stated.
         window: the seconds after which all that was used is back, at the latest.
     """
 
-    unit: Any
-    pace: float | None
-    window: float
+    unit: Any = REQUESTS
+    policy: Policy | None = None
+    window: float = inf
 
 
-Left: TypeAlias = tuple[int, float, bool, float | None]
+Left: TypeAlias = tuple[int, float, bool, Policy | None]
 """What a server says about one limit: what is left, the seconds until there is more, whether it counts requests, and
-how many a second it admits."""
-REQUESTS, CONCURRENT = "requests", "concurrent-requests"
-"""Units of a policy, as they are written: one that counts requests, and one that has nothing to do with time."""
-UNSTATED = Policy(REQUESTS, None, inf)
+how many it admits in how many seconds."""
+UNSTATED = Stated()
 FAMILIES = (
     Family("ratelimit-remaining", "ratelimit-reset"),
     Family("x-ratelimit-remaining", "x-ratelimit-reset-after"),
@@ -118,10 +119,10 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
     tightest = _tightest(lefts)
     if tightest is None:
         return News(refused, hold)
-    remaining, reset, _, pace = tightest
+    remaining, reset, _, policy = tightest
     if refused and remaining:
         return News(refused, hold, remaining)  # it is about another limit, of which nothing is known
-    return News(refused, hold, remaining, reset or None, pace)
+    return News(refused, hold, remaining, reset or None, policy)
 
 
 def seconds(text: str, now: float) -> float | None:
@@ -186,42 +187,44 @@ def _stated_by_draft(state: str, policies: str) -> Sequence[Left]:
     pieces = taken_apart(state)
     places = _places(policies, *pieces[::2])
     if places is None:
-        found = _lefts(members(state), policies)
-        return [(left, min(reset, each.window), each.unit == REQUESTS, each.pace) for left, reset, each in found]
+        return [_left(*each) for each in _lefts(members(state), policies)]
     pieces.append("0")  # which the places -1 mean
-    return [
-        (int(pieces[remaining]), min(int(pieces[reset]), policy.window), policy.unit == REQUESTS, policy.pace)
-        for remaining, reset, policy in places
-    ]
+    return [_left(int(pieces[remaining]), int(pieces[reset]), stated) for remaining, reset, stated in places]
 
 
 @lru_cache(maxsize=256)
-def _places(policies: str, *form: str) -> list[tuple[int, int, Policy]] | None:
+def _places(policies: str, *form: str) -> list[tuple[int, int, Stated]] | None:
     """Return what all fields of a form say, with indices of their pieces instead of numbers; None: see `numbered`."""
     found = numbered(form)
     if found is None:
         return None
-    return [(2 * remaining - 1, 2 * reset - 1, policy) for remaining, reset, policy in _lefts(found, policies)]
+    return [(2 * remaining - 1, 2 * reset - 1, stated) for remaining, reset, stated in _lefts(found, policies)]
 
 
-def _lefts(states: tuple[Member, ...] | None, policies: str) -> list[tuple[int, int, Policy]]:
-    known = {name: _policy(parameters) for name, parameters in members(policies) or ()}
+def _lefts(states: tuple[Member, ...] | None, policies: str) -> list[tuple[int, int, Stated]]:
+    known = {name: _stated(parameters) for name, parameters in members(policies) or ()}
     lefts = []
     for name, parameters in states or ():
         remaining = _count(parameters.get(NAMES.remaining))
         reset = _count(parameters.get(NAMES.seconds, 0))
         if remaining is None or reset is None:
             return []  # malformed, and ignored whole
-        policy = known.get(name, UNSTATED)
-        if policy.unit != CONCURRENT:
-            lefts.append((remaining, reset, policy))
+        stated = known.get(name, UNSTATED)
+        if stated.unit != CONCURRENT:
+            lefts.append((remaining, reset, stated))
     return lefts
 
 
-def _policy(parameters: Mapping[str, Any]) -> Policy:
+def _left(remaining: int, reset: int, stated: Stated) -> Left:
+    unit, policy, window = stated
+    return remaining, min(reset, window), unit == REQUESTS, policy
+
+
+def _stated(parameters: Mapping[str, Any]) -> Stated:
+    unit = parameters.get(NAMES.unit, REQUESTS)
     quota, window = _count(parameters.get(NAMES.quota)), _count(parameters.get(NAMES.window))
-    pace = quota / window if quota and window else None
-    return Policy(parameters.get(NAMES.unit, REQUESTS), pace, window or inf)
+    policy = (quota, float(window)) if unit == REQUESTS and quota and window else None
+    return Stated(unit, policy, window or inf)
 
 
 def _count(value: Any) -> int | None:
@@ -229,7 +232,7 @@ def _count(value: Any) -> int | None:
 
 
 def _stated_by_family(fields: dict[str, str], now: float) -> list[Left]:
-    lefts = []
+    lefts: list[Left] = []
     for name, value in fields.items():
         for family in _FAMILIES_OF.get(name, ()):
             reset = fields.get(family.reset)
