@@ -29,7 +29,7 @@ Policy: TypeAlias = tuple[int, float]
 
 FIRST_STEP = 0.5
 """Seconds until the first question to a server that does not say when it will answer, before its pace is known."""
-FIRST_GAPS = 3
+FIRST_GAPS = 8
 """Afterwards: so many requests would have gone meanwhile at the pace."""
 PATIENT, BRISK = 4, 1.4
 """A further question waits for the time since the refusal, divided by this: before the pace is known, and after."""
