@@ -215,7 +215,7 @@ def at_once(verdict: Verdict, now: float) -> dict[str, str]:
 
 
 def a_narrow_policy(verdict: Verdict, now: float) -> dict[str, str]:
-    return {"RateLimit-Policy": f'"default";q=1;w={YEAR}', "RateLimit": '"default";r=0;t=1'}
+    return ietf(verdict, now) | {"RateLimit-Policy": f'"default";q=1;w={YEAR}'}
 
 
 def a_slow_policy(verdict: Verdict, now: float) -> dict[str, str]:
@@ -223,7 +223,7 @@ def a_slow_policy(verdict: Verdict, now: float) -> dict[str, str]:
 
 
 def a_wide_policy(verdict: Verdict, now: float) -> dict[str, str]:
-    return {"RateLimit-Policy": f'"default";q={10**15 - 1};w=1', "RateLimit": '"default";r=1;t=1'}
+    return ietf(verdict, now) | {"RateLimit-Policy": f'"default";q={10**15 - 1};w=1'}
 
 
 LIES: dict[str, Family] = {

@@ -98,6 +98,7 @@ class Pace:
         # The pace, in requests per second; 0: none yet.
         self._rate = 0.0
         self._policy: Policy | None = None
+        self._disproved: Policy | None = None
         self._most = inf  # what the policy allows
         self._in_spite = False  # since the last lesson, a request was refused
         self._next = -inf
@@ -137,7 +138,8 @@ class Pace:
             self._meet(now)
         if self._rate:
             credit = CREDIT * self._epoch if self._most == inf else 1
-            self._next = max(self._next, now - credit / self._rate) + 1 / self._rate
+            gap = min(1 / self._rate, self._max_hold)
+            self._next = max(self._next, now - credit * gap) + gap
         self._under_way += 1
         self._sent += 1
         return self._sent - 1
@@ -240,10 +242,11 @@ class Pace:
 
     def _heed_policy(self, elapsed: float) -> None:
         """Take the pace from the policy, if what was let through agrees with it; less, if more was refused even so."""
-        if self._policy is None:
+        if self._policy is None or self._policy == self._disproved:
             return
         quota, window = self._policy
         if self._admitted > 2 * quota + quota / window * elapsed:  # a full bucket, or two windows, explain no more
+            self._disproved = self._policy
             self._most = inf
             return
         heeded, self._most = self._most < inf, STEADY * quota / window
