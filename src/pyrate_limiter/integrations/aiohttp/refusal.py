@@ -1,4 +1,6 @@
 """A response of aiohttp's that no server sent."""
+# What stands in a response once it was read is a property that caches; here it is a plain one.
+# pyright: reportIncompatibleVariableOverride=false
 
 from __future__ import annotations
 
@@ -24,10 +26,6 @@ class Refusal(ClientResponse):
 
     status = 429
     content = EMPTY_PAYLOAD
-    content_length = 0
-    content_type = "application/octet-stream"  # what aiohttp says where nothing is stated
-    content_disposition = None
-    charset = None
 
     def __init__(self, request: ClientRequest, headers: dict[str, str], reason: str) -> None:
         self.method = request.method
@@ -66,6 +64,22 @@ class Refusal(ClientResponse):
     @property
     def links(self) -> MultiDictProxy[MultiDictProxy[str | URL]]:
         return MultiDictProxy(MultiDict())
+
+    @property
+    def content_length(self) -> int:
+        return 0
+
+    @property
+    def content_type(self) -> str:
+        return "application/octet-stream"  # what aiohttp says where nothing is stated
+
+    @property
+    def content_disposition(self) -> None:
+        return None
+
+    @property
+    def charset(self) -> None:
+        return None
 
     def get_encoding(self) -> str:
         return "utf-8"
