@@ -47,6 +47,14 @@ async def test_each_request_on_the_wire_is_limited_once(wire):
     assert (await limiter.peek()).remaining == 97
 
 
+async def test_a_challenge_is_a_request_too(wire):
+    limiter = Limiter(Rate(100, Duration.HOUR))
+    middlewares = [aiohttp.DigestAuthMiddleware("ada", "secret"), RateLimitMiddleware(limiter)]
+    async with aiohttp.ClientSession(middlewares=middlewares) as http, http.get(wire.url + "/secret") as answer:
+        assert answer.status == 200
+    assert (len(wire.requests), (await limiter.peek()).remaining) == (2, 98)
+
+
 async def test_a_body_that_cannot_be_read_again_is_not_replayed(wire):
     async def chunks():
         yield b"a"

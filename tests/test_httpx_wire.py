@@ -64,6 +64,13 @@ async def test_each_request_on_the_wire_is_limited_once(library, wire):
     assert (await limiter.peek()).remaining == 1000 - 45
 
 
+async def test_a_challenge_is_a_request_too(library, wire):
+    limiter = Limiter(Rate(100, Duration.HOUR))
+    async with client(library, limiter) as http:
+        answer = await http.get(wire.url + "/secret", auth=library.DigestAuth("ada", "secret"))
+    assert (answer.status_code, len(wire.requests), (await limiter.peek()).remaining) == (200, 2, 98)
+
+
 async def test_connections_of_refusals_are_released(library, wire):
     wire.refuse_next = 3
     async with client(library, retries=3, connections=1) as http:
