@@ -50,7 +50,7 @@ def litestar(*args: Any, **options: Any) -> Limited:
         await socket.accept()
         await socket.close()
 
-    return RateLimitMiddleware(Litestar([hello, length, stream, greet]), *args, **options)
+    return RateLimitMiddleware(Litestar([hello, length, stream, greet], logging_config=None), *args, **options)
 
 
 def quart(*args: Any, **options: Any) -> Limited:
@@ -177,7 +177,7 @@ async def test_as_a_middleware_of_litestars_it_is_made_for_each_route():
     async def b() -> None: ...
 
     async def statuses(limiter: Any) -> list[int]:
-        app = Litestar([a, b], middleware=[DefineMiddleware(RateLimitMiddleware, limiter=limiter)])
+        app = Litestar([a, b], middleware=[DefineMiddleware(RateLimitMiddleware, limiter=limiter)], logging_config=None)
         async with serving(app) as client:
             return [(await client.get(path)).status_code for path in ("/a", "/a", "/b", "/nowhere")]
 
