@@ -137,9 +137,8 @@ class Pace:
             self._promise.test(now)
             self._meet(now)
         if self._rate:
-            credit = CREDIT * self._epoch if self._most == inf else 1
             gap = min(1 / self._rate, self._max_hold)
-            self._next = max(self._next, now - credit * gap) + gap
+            self._next = max(self._next, now - CREDIT * self._epoch * gap) + gap
         self._under_way += 1
         self._sent += 1
         return self._sent - 1
@@ -151,7 +150,8 @@ class Pace:
     def answered(self, number: int, now: float, news: News) -> None:
         """Learn from the answer to a request."""
         self._under_way -= 1
-        self._policy = news.policy or self._policy
+        if news.policy not in (None, self._policy):
+            self._policy, self._most = news.policy, inf
         if news.refused:
             if number >= self._news_from:
                 self._refused(now, news)
@@ -221,7 +221,7 @@ class Pace:
         enough = self._admitted >= FEW and (not self._rate or self._admitted >= self._epoch / 4)
         if self._rate or enough:
             self._rate = self._corrected(measured, enough)
-        self._heed_policy(opened - self._since)
+        self._heed_policy(now, opened - self._since)
         if self._promise.proved(now):
             self._rate = 0.0  # it was learned from holds without a reason
         if enough:
@@ -240,7 +240,7 @@ class Pace:
             return measured
         return max(measured, STEEPEST * rate)
 
-    def _heed_policy(self, elapsed: float) -> None:
+    def _heed_policy(self, now: float, elapsed: float) -> None:
         """Take the pace from the policy, if what was let through agrees with it; less, if more was refused even so."""
         if self._policy is None or self._policy == self._disproved:
             return
@@ -252,6 +252,7 @@ class Pace:
         heeded, self._most = self._most < inf, STEADY * quota / window
         self._rate = min(self._rate, self._most) if heeded and self._in_spite else self._most
         self._in_spite = False
+        self._next = now  # no credit for the hold: all of it comes back only as it was used
 
     def _grow(self) -> None:
         if self._rate:
