@@ -149,6 +149,17 @@ def test_a_pace_below_one_in_the_longest_hold_is_no_clock_of_another_loop():
     assert server.due(600.0) >= 1000.0
 
 
+def test_another_policy_lets_the_pace_grow_again():
+    counts = []
+    for policy in ((10, 10.0), (1000, 10.0)):
+        server = pace()
+        server.answered(server.send(0.0), 0.0, News(remaining=0, reset=10.0, policy=(10, 10.0)))
+        sent_in(server, 10.0, 10, (10, 10.0))
+        counts.append(sent_in(server, 20.0, 200, policy))
+    assert counts[0] <= 200
+    assert counts[1] >= 1.2 * counts[0]
+
+
 def test_a_policy_that_the_server_goes_beyond_is_not_believed():
     server = pace()
     let_through(server, 200, 0.0)
