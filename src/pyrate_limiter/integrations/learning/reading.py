@@ -44,12 +44,12 @@ class Stated(NamedTuple):
     """What a server says that one of its limits is.
 
     Attributes:
-        unit: what it counts, as it is written.
+        counts_requests: whether it counts requests.
         policy: so many requests in so many seconds; None if that is not stated.
         window: the seconds after which all that was used is back, at the latest.
     """
 
-    unit: Any = REQUESTS
+    counts_requests: bool = True
     policy: Policy | None = None
     window: float = inf
 
@@ -187,9 +187,13 @@ def _stated_by_draft(state: str, policies: str) -> Sequence[Left]:
     pieces = taken_apart(state)
     places = _places(policies, *pieces[::2])
     if places is None:
-        return [_left(*each) for each in _lefts(members(state), policies)]
+        found = _lefts(members(state), policies)
+        return [(left, min(reset, of.window), of.counts_requests, of.policy) for left, reset, of in found]
     pieces.append("0")  # which the places -1 mean
-    return [_left(int(pieces[remaining]), int(pieces[reset]), stated) for remaining, reset, stated in places]
+    return [
+        (int(pieces[remaining]), min(int(pieces[reset]), window), counts_requests, policy)
+        for remaining, reset, (counts_requests, policy, window) in places
+    ]
 
 
 @lru_cache(maxsize=256)
@@ -210,21 +214,19 @@ def _lefts(states: tuple[Member, ...] | None, policies: str) -> list[tuple[int, 
         if remaining is None or reset is None:
             return []  # malformed, and ignored whole
         stated = known.get(name, UNSTATED)
-        if stated.unit != CONCURRENT:
+        if stated is not None:
             lefts.append((remaining, reset, stated))
     return lefts
 
 
-def _left(remaining: int, reset: int, stated: Stated) -> Left:
-    unit, policy, window = stated
-    return remaining, min(reset, window), unit == REQUESTS, policy
-
-
-def _stated(parameters: Mapping[str, Any]) -> Stated:
+def _stated(parameters: Mapping[str, Any]) -> Stated | None:
+    """Return what a policy says of its limit; None if that has nothing to do with time."""
     unit = parameters.get(NAMES.unit, REQUESTS)
+    if unit == CONCURRENT:
+        return None
     quota, window = _count(parameters.get(NAMES.quota)), _count(parameters.get(NAMES.window))
     policy = (quota, float(window)) if unit == REQUESTS and quota and window else None
-    return Stated(unit, policy, window or inf)
+    return Stated(unit == REQUESTS, policy, window or inf)
 
 
 def _count(value: Any) -> int | None:
