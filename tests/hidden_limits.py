@@ -214,7 +214,32 @@ def at_once(verdict: Verdict, now: float) -> dict[str, str]:
     return {"RateLimit": '"default";r=0;t=0', "Retry-After": "0"}
 
 
-LIES: dict[str, Family] = {each.__name__: each for each in (a_year, a_year_always, negative, garbage, huge, at_once)}
+def a_narrow_policy(verdict: Verdict, now: float) -> dict[str, str]:
+    return ietf(verdict, now) | {"RateLimit-Policy": f'"default";q=1;w={YEAR}'}
+
+
+def a_slow_policy(verdict: Verdict, now: float) -> dict[str, str]:
+    return ietf(verdict, now) | {"RateLimit-Policy": f'"default";q={LIMIT // 20};w={WINDOW:.0f}'}
+
+
+def a_wide_policy(verdict: Verdict, now: float) -> dict[str, str]:
+    return ietf(verdict, now) | {"RateLimit-Policy": f'"default";q={10**15 - 1};w=1'}
+
+
+LIES: dict[str, Family] = {
+    each.__name__: each
+    for each in (
+        a_year,
+        a_year_always,
+        negative,
+        garbage,
+        huge,
+        at_once,
+        a_narrow_policy,
+        a_slow_policy,
+        a_wide_policy,
+    )
+}
 
 
 class HiddenLimit:

@@ -245,6 +245,48 @@ async def test_the_app_may_read_what_was_decided():
     assert decisions(request) == []
 
 
+async def test_all_other_messages_pass_as_they_are():
+    messages = [
+        {"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]},
+        {"type": "http.response.start", "status": 200, "headers": [(b"x-app", b"1")], "trailers": True},
+        {"type": "http.response.body", "body": b"one", "more_body": True},
+        {"type": "http.response.zerocopysend", "file": 3, "more_body": False},
+        {"type": "http.response.trailers", "headers": [(b"ratelimit", b"of the app")], "more_trailers": False},
+    ]
+
+    async def app(scope, receive, send):
+        for message in messages:
+            await send(message)
+
+    response = await call(RateLimitMiddleware(app, "2/minute"))
+    start = response.messages.pop(1)
+    assert all(sent is message for sent, message in zip(response.messages, messages[:1] + messages[2:], strict=True))
+    assert start["trailers"] is True
+    assert messages[1]["headers"] == [(b"x-app", b"1")]  # which was the app's, and may be sent again
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_the_fields_are_there_once_also_when_the_app_writes_some(legacy):
+    theirs = [(b"RateLimit", b'"x";r=1'), (b"ratelimit-policy", b'"x";q=1'), (b"X-RateLimit-Limit", b"1")]
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-app", b"1"), *theirs]})
+
+    async def names(limit):
+        headers = (await call(RateLimitMiddleware(app, limit, exempt=exempt, legacy_headers=legacy))).messages[0][
+            "headers"
+        ]
+        return sorted(name.lower() for name, _ in headers)
+
+    exempt = None
+    ours = [b"ratelimit", b"ratelimit-policy", b"x-app", b"x-ratelimit-limit"]
+    if legacy:
+        ours += [b"x-ratelimit-remaining", b"x-ratelimit-reset"]
+    assert await names("2/minute") == ours
+    exempt = lambda scope: True  # noqa: E731
+    assert await names("2/minute") == [b"ratelimit", b"ratelimit-policy", b"x-app", b"x-ratelimit-limit"]
+
+
 async def test_other_scopes_pass_untouched():
     async def app(scope, receive, send):
         await send(("sent", scope, receive))
@@ -341,6 +383,12 @@ class TestSeveral:
         assert await statuses(limited, 3, path="/files/a/b.txt") == [200, 200, 200]
         assert await statuses(limited, 2, path="/api/x", method="POST") == [200, 429]
         assert await statuses(limited, 3, path="/api/y") == [200, 200, 429]
+
+    async def test_a_head_is_no_way_around_the_limit_of_a_get(self):
+        limited = RateLimitMiddleware(App(), [Limit("*", "2/minute", methods=["get"])])
+        found = [(await call(limited, scope(method=method))).status for method in ("GET", "HEAD", "HEAD", "GET")]
+        assert found == [200, 200, 429, 429]
+        assert await statuses(limited, 3, method="OPTIONS") == [200, 200, 200]
 
     @pytest.mark.parametrize(
         ("pattern", "path", "covered"),

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.testclient import TestClient
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from starlette.middleware import Middleware
 from starlette.testclient import WebSocketDenialResponse
 
@@ -18,10 +21,11 @@ from pyrate_limiter.integrations.asgi import RateLimitMiddleware, decisions
 from pyrate_limiter.integrations.fastapi import RateLimit, RateLimited, show_limits
 from pyrate_limiter.integrations.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY
 from pyrate_limiter.integrations.keys import header
-from pyrate_limiter.testing import ScriptedStore
+from pyrate_limiter.testing import ManualClock, ScriptedStore
 
-from .asgi import items, keyed
+from .asgi import call, items, keyed, scope
 
+steps = st.lists(st.integers(0, 3000), max_size=20)
 pytestmark = pytest.mark.may_block  # the test client runs the app on a loop of its own, in a thread
 
 
@@ -115,6 +119,94 @@ def test_what_earlier_limits_took_is_given_back_when_a_later_one_refuses(shown):
         "1/1h": 0,
     }
     assert found[-1].json()["violated-policies"] == ["1/1h"]
+
+
+@pytest.mark.parametrize("included", [False, True])
+def test_retry_after_is_right_for_all_limits_of_a_route(included):
+    """A limit that refuses knows of those behind it, wherever they stand: of the app, a router, a dependency."""
+    seconds, minutes, hours = keyed(1, Duration.SECOND), keyed(1, Duration.MINUTE), keyed(1, Duration.HOUR)
+    plenty = keyed(100, Duration.DAY)
+    app = FastAPI(dependencies=[Depends(RateLimit(seconds))])
+
+    async def needs(_: Any = Depends(RateLimit(hours))) -> None: ...  # noqa: B008
+
+    async def route() -> None: ...
+
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    router = APIRouter(dependencies=[Depends(RateLimit(minutes))] if included else [])
+    own = [] if included else [Depends(RateLimit(minutes))]
+    own += [Depends(needs), Depends(RateLimit(plenty))]
+    router.add_api_route("/route", route, dependencies=own)
+    router.add_api_websocket_route("/socket", socket, dependencies=own)
+    app.include_router(router, prefix="/included")
+    with TestClient(app) as client:
+        client.get("/included/route")
+        response = client.get("/included/route")
+        with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/included/socket"):
+            pass
+    for answer in (response, refused.value):
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "3600")
+        assert answer.json()["violated-policies"] == ["1/1s", "1/1m", "1/1h"]
+        assert {name: state["r"] for name, state in items(answer.headers["ratelimit"]).items()} == {
+            "1/1s": 0,
+            "1/1m": 0,
+            "1/1h": 0,
+            "100/1d": 99,
+        }
+
+
+def test_looking_at_the_limits_behind_takes_nothing_and_asks_only_those_that_count():
+    first, second, third = (keyed(1, Duration.SECOND), keyed(9, Duration.MINUTE), keyed(1, Duration.HOUR))
+    overridden = RateLimit(third)
+
+    def of_a_user(connection: Any) -> str:
+        return str(connection.state.user)  # which a dependency behind the first limit would have put there
+
+    limits = [RateLimit(first), RateLimit(second), overridden, RateLimit("1/day", key=of_a_user)]
+    app = FastAPI()
+    app.dependency_overrides[overridden] = lambda: None
+
+    @app.get("/", dependencies=[Depends(limit) for limit in limits[:3]])
+    async def route() -> None: ...
+
+    @app.get("/user", dependencies=[Depends(limits[0]), Depends(limits[3])])
+    async def of_user() -> None: ...
+
+    client = TestClient(app)
+    assert client.get("/").status_code == 200
+    for _ in range(3):
+        response = client.get("/")
+        assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+        assert {name: state["r"] for name, state in items(response.headers["ratelimit"]).items()} == {
+            "1/1s": 0,
+            "9/1m": 8,
+        }
+    assert client.get("/user").headers["retry-after"] == "1"
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5000)), min_size=1, max_size=3, unique=True), steps)
+@example([(1, 1000), (1, 5000)], [0, 0])
+@example([(2, 1000), (3, 5000), (1, 100)], [100, 100, 100, 0, 0])
+def test_whoever_comes_back_at_retry_after_is_admitted_by_all(rates, steps):
+    clock = ManualClock()
+    app = FastAPI(dependencies=[Depends(RateLimit(keyed(*rate, clock))) for rate in rates])
+
+    @app.get("/")
+    async def route() -> None: ...
+
+    async def visit() -> None:
+        for step in steps:
+            clock.advance(step / 1000)
+            response = await call(app, scope() | {"query_string": b""})
+            if response.status == 429:
+                clock.advance(int(response.value("retry-after")))
+                assert (await call(app, scope() | {"query_string": b""})).status == 200
+
+    anyio.run(visit)
 
 
 def test_one_limit_of_several_routes_is_one_budget():
@@ -262,3 +354,18 @@ def test_the_openapi_document_has_the_429_of_routes_that_are_limited():
         "/unlimited/{number}": None,
     }
     assert app.openapi() is app.openapi()
+
+
+def test_a_limit_describes_its_refusals_for_who_wants_no_more():
+    app, limit = FastAPI(), RateLimit("1/minute")
+    router = APIRouter(dependencies=[Depends(limit)], responses=limit.responses)
+
+    @router.get("/")
+    async def route() -> None: ...
+
+    app.include_router(router)
+    described = app.openapi()["paths"]["/"]["get"]["responses"]["429"]
+    show_limits(app)
+    assert described == app.openapi()["paths"]["/"]["get"]["responses"]["429"]
+    assert "application/problem+json" in described["content"]
+    assert {"Retry-After", "ratelimit", "ratelimit-policy"} == set(described["headers"])

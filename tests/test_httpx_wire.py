@@ -1,5 +1,6 @@
 """The transports over real sockets: what the server saw, and what became of the connections."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import anyio
@@ -63,6 +64,13 @@ async def test_each_request_on_the_wire_is_limited_once(library, wire):
     assert (await limiter.peek()).remaining == 1000 - 45
 
 
+async def test_a_challenge_is_a_request_too(library, wire):
+    limiter = Limiter(Rate(100, Duration.HOUR))
+    async with client(library, limiter) as http:
+        answer = await http.get(wire.url + "/secret", auth=library.DigestAuth("ada", "secret"))
+    assert (answer.status_code, len(wire.requests), (await limiter.peek()).remaining) == (200, 2, 98)
+
+
 async def test_connections_of_refusals_are_released(library, wire):
     wire.refuse_next = 3
     async with client(library, retries=3, connections=1) as http:
@@ -107,6 +115,22 @@ async def test_cancelled_requests_give_their_connections_back(library, wire):
 async def test_without_a_wrapped_transport_it_makes_one_of_the_same_library(library, wire):
     async with library.AsyncClient(transport=RateLimitedTransport()) as http:
         assert (await http.get(wire.url + "/echo")).status_code == 200
+
+
+async def test_many_that_come_first_make_one_transport_and_not_on_the_loop(library, wire, monkeypatch):
+    made = []
+
+    class Made(library.AsyncHTTPTransport):
+        def __init__(self):
+            super().__init__()
+            made.append(threading.current_thread())
+
+    monkeypatch.setattr(library, "AsyncHTTPTransport", Made)
+    async with library.AsyncClient(transport=RateLimitedTransport()) as http, anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(http.get, wire.url + "/echo")
+    assert len(made) == 1
+    assert made[0] is not threading.main_thread()
 
 
 def test_threads_share_what_they_learn(library, wire):

@@ -121,6 +121,74 @@ def test_the_pace_is_what_was_let_through_between_two_refusals():
     assert 80 <= gone <= 100
 
 
+def sent_in(server, start, seconds, policy=None):
+    """Send what may be sent in so many seconds, each answered at once, and return how many that were."""
+    count = 0
+    for tick in range(int(seconds * 20)):
+        now = start + tick / 20
+        while server.due(now) <= now:
+            server.answered(server.send(now), now, News(policy=policy))
+            count += 1
+            assert count < 10_000
+    return count
+
+
+def test_a_policy_is_the_pace_once_the_limit_is_met():
+    server = pace()
+    for _ in range(5):
+        server.answered(server.send(0.0), 0.0, News(policy=(60, 30.0)))
+    server.answered(server.send(0.0), 0.0, News(remaining=0, reset=10.0, policy=(60, 30.0)))
+    assert server.due(0.0) == 10.0
+    assert 2 * 100 * 0.95 <= sent_in(server, 10.0, 100, (60, 30.0)) <= 2 * 100  # and does not grow beyond
+
+
+def test_a_pace_below_one_in_the_longest_hold_is_no_clock_of_another_loop():
+    server = pace(max_hold=600.0)
+    server.answered(server.send(0.0), 0.0, News(remaining=0, reset=500.0, policy=(1, 3600.0)))
+    assert sent_in(server, 500.0, 100, (1, 3600.0)) <= 3
+    assert server.due(600.0) >= 1000.0
+
+
+def test_another_policy_lets_the_pace_grow_again():
+    counts = []
+    for policy in ((10, 10.0), (1000, 10.0)):
+        server = pace()
+        server.answered(server.send(0.0), 0.0, News(remaining=0, reset=10.0, policy=(10, 10.0)))
+        sent_in(server, 10.0, 10, (10, 10.0))
+        counts.append(sent_in(server, 20.0, 60, policy))
+    assert counts[0] <= 60
+    assert counts[1] >= 1.2 * counts[0]
+
+
+def test_a_policy_that_the_server_goes_beyond_is_not_believed():
+    server = pace()
+    let_through(server, 200, 0.0)
+    for now in (0.0, 10.0):
+        server.answered(server.send(now), now, News(remaining=0, reset=10.0, policy=(6, 30.0)))
+    assert sent_in(server, 20.0, 10) >= 90
+
+
+def test_who_is_refused_in_spite_of_the_policy_goes_slower():
+    paces = []
+    for refused in (False, True):
+        server = pace()
+        let_through(server, 80, 0.0)
+        server.answered(server.send(0.0), 0.0, News(remaining=0, reset=4.0, policy=(80, 4.0)))
+        sent_in(server, 4.0, 4)
+        if refused:
+            refuse(server, 8.0, hold=2.0)
+        sent_in(server, 10.0, 1)
+        paces.append(sent_in(server, 11.0, 5))
+    assert paces[1] < 0.97 * paces[0]
+
+
+def test_a_policy_holds_nothing_back_before_its_limit_is_met():
+    server = pace()
+    for _ in range(100):
+        server.answered(server.send(0.0), 0.0, News(policy=(1, 3600.0)))
+    assert server.due(0.0) <= 0.0
+
+
 def test_a_stated_moment_of_a_server_that_answered_much_earlier_is_not_believed_again():
     server = pace(max_hold=5.0)
     let_through(server, 20, 0.0)

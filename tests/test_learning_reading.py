@@ -1,6 +1,8 @@
 """What servers say is read in all the ways in which they say it, and what is malformed is ignored whole."""
 
+import itertools
 import math
+import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -10,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyrate_limiter.integrations.learning import News, Pace, read, wanted
-from pyrate_limiter.integrations.learning.fields import members
-from pyrate_limiter.integrations.learning.reading import FAMILIES, WANTED, seconds
+from pyrate_limiter.integrations.learning.fields import LONGEST, members
+from pyrate_limiter.integrations.learning.reading import FAMILIES, WANTED, _places, _stated_by_draft, seconds
 
 NOW = 1_700_000_000.25
 
@@ -182,6 +184,36 @@ def test_a_malformed_field_is_ignored_whole(field):
     assert news(("RateLimit", field)) == News()
 
 
+@pytest.mark.parametrize(
+    ("parameters", "policy"),
+    [
+        ("q=80;w=4", (80, 4.0)),
+        ('q=80;w=4;qu="requests"', (80, 4.0)),
+        ('q=80;w=4;qu="content-bytes"', None),
+        ("q=80", None),
+        ("w=4", None),
+        ("q=0;w=4", None),
+        ("q=80;w=0", None),
+        ("q=80;w=4.0", None),
+        ("q=-80;w=4", None),
+        ("q=80;w=4,", None),
+    ],
+)
+def test_a_policy_of_requests_is_a_pace(parameters, policy):
+    found = news(("RateLimit", '"a";r=0;t=3'), ("RateLimit-Policy", f'"b";q=9;w=9, "a";{parameters}'))
+    assert (found.remaining, found.reset, found.policy) == (0, 3, policy)
+
+
+def test_the_policy_is_that_of_the_limit_that_matters():
+    policies = ("RateLimit-Policy", '"burst";q=9;w=2, "daily";q=500;w=86400')
+    assert news(("RateLimit", '"burst";r=5;t=1, "daily";r=400;t=99'), policies).policy == (9, 2.0)
+    assert news(("RateLimit", '"burst";r=5;t=1, "daily";r=0;t=99'), policies).policy == (500, 86400.0)
+
+
+def test_nothing_takes_longer_to_come_back_than_the_window():
+    assert news(("RateLimit", '"a";r=0;t=31536000'), ("RateLimit-Policy", '"a";q=9;w=60')).reset == 60
+
+
 def test_a_malformed_field_leaves_the_others_alone():
     assert news(("RateLimit", '"a";r=?'), ("RateLimit-Remaining", "3"), ("RateLimit-Reset", "2")).remaining == 3
 
@@ -227,7 +259,7 @@ parameter = st.builds(
 )
 member = st.builds(
     lambda name, parameters: name + "".join(parameters),
-    st.sampled_from(['"a"', '"burst"', '""', '"\\""', '"a', "tok", '("a" "b")', "5", '"ä"']),
+    st.sampled_from(['"a"', '"burst"', '""', '"\\""', '"a', "tok", '("a" "b")', "5", '"ä"', '"r=5"', '"a;t=7";r=1']),
     st.lists(parameter, max_size=3),
 )
 listed = st.builds(
@@ -254,6 +286,72 @@ def test_fields_are_parsed_as_the_reference_parser_does(text):
         ]
     )
     assert mine == by_http_sf(text)
+
+
+unit = st.sampled_from([None, '"requests"', '"content-bytes"', '"concurrent-requests"', "5", '"'])
+
+
+def stated(state, policy):
+    """Return what a list of strings says about limits, by the reference parser."""
+    policies = dict(parsed(policy) or ())
+    found = []
+    for name, parameters in parsed(state) or ():
+        remaining, reset = parameters.get("r"), parameters.get("t", 0)
+        if not all(type(each) is int and each >= 0 for each in (remaining, reset)):
+            return []
+        unit, quota, window = (policies.get(name, {}).get(*each) for each in (("qu", "requests"), ("q",), ("w",)))
+        requests = unit == "requests"
+        if unit != "concurrent-requests":
+            reset = min(reset, window or math.inf)
+            found.append((remaining, reset, requests, (quota, window) if requests and quota and window else None))
+    return found
+
+
+def parsed(text):
+    try:
+        found = http_sf.parse(text.encode("latin-1"), tltype="list")
+    except (http_sf.StructuredFieldError, ValueError):
+        return None
+    return found if all(type(name) is str for name, _ in found) else None
+
+
+@given(listed, unit, st.lists(st.integers(0, 10**16), min_size=1, max_size=6))
+@example('"a=1";r=2;t=3', None, [5, 6, 7])
+@example('"a";r=2;r=3;t=3', None, [5, 6, 7])
+@example('"a";r=-2', None, [0, 1])
+@example('"a";r=2;t=1.5', None, [7, 0])
+@example('"a";r=2;x=:aGk=:;t=1', None, [7, 0])
+@example('"a";r=2;t=3, "b";r=0', None, [0, 100, 9])
+def test_fields_of_one_form_with_other_numbers_are_each_read_as_the_reference_parser_does(state, unit, others):
+    policy = "" if unit is None else f'"a";q=9;w=20;qu={unit}, "burst";q=10;w=60'
+    for text in (state, with_numbers(state, others), with_numbers(state, others[::-1]), state):
+        assert [*_stated_by_draft(text, policy)] == stated(text, policy)
+
+
+def with_numbers(text, numbers):
+    """Return a text with other numbers in it."""
+    another = itertools.cycle(numbers)
+    return re.sub("[0-9]+", lambda _: str(next(another)), text)
+
+
+def test_the_parser_is_asked_about_a_form_once(monkeypatch):
+    asked = []
+    parse = http_sf.parse
+    monkeypatch.setattr(http_sf, "parse", lambda text, **options: asked.append(text) or parse(text, **options))
+    for left in range(50):
+        assert (
+            news(("RateLimit", f'"only here";r={left};t=3'), ("RateLimit-Policy", '"only here";q=50;w=60')).remaining
+            == left
+        )
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("name", ["RateLimit", "RateLimit-Policy"])
+def test_a_field_without_end_is_not_read_and_not_kept(name):
+    _places.cache_clear()
+    endless = {"RateLimit": '"a";r=1', "RateLimit-Policy": '"a";q=5'} | {name: '"a";r=1;x="' + "y" * LONGEST + '"'}
+    assert news(*endless.items()) == News()
+    assert _places.cache_info().currsize == 0
 
 
 @given(

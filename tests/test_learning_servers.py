@@ -86,6 +86,14 @@ async def test_a_crowd_that_knows_nothing_finds_the_limit(kind, family, phase, l
     assert run.longest <= 2, run
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_that_states_its_policy_is_never_met_again(kind):
+    run = await crowd(KINDS[kind](1.3), FAMILIES["ietf"])
+    assert run.statuses == {200}, run
+    assert run.refused_later == 0, run
+    assert run.quota >= 0.95, run
+
+
 @pytest.mark.parametrize("lie", LIES)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_server_that_lies_freezes_nobody(kind, lie):

@@ -40,12 +40,34 @@ def test_each_request_on_the_wire_is_limited_once(wire):
     assert limiter.sync.peek().remaining == 97
 
 
+def test_a_challenge_is_a_request_too(wire):
+    limiter = Limiter(Rate(100, Duration.HOUR))
+    with session(limiter) as http:
+        answer = http.get(wire.url + "/secret", auth=requests.auth.HTTPDigestAuth("ada", "secret"))
+    assert (answer.status_code, len(wire.requests), limiter.sync.peek().remaining) == (200, 2, 98)
+
+
 def test_a_body_that_cannot_be_read_again_is_not_replayed(wire):
     wire.refuse_next = 1
     with session(retries=3) as http:
         assert http.post(wire.url + "/echo", data=(chunk for chunk in [b"a", b"b"])).status_code == 429
         assert wire.requests == [("POST", "/echo", b"ab")]
         assert http.post(wire.url + "/echo", data="text").content == b"text"
+
+
+def test_connections_of_refusals_are_released(wire):
+    closed = []
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def send(self, *args, **options):
+            answer = super().send(*args, **options)
+            answer.close = lambda close=answer.close: closed.append(answer.status_code) or close()
+            return answer
+
+    wire.refuse_next = 3
+    with session(wrapped=Adapter(), retries=3) as http:
+        assert http.get(wire.url + "/echo").status_code == 200
+    assert closed == [429] * 3
 
 
 def test_answers_are_streamed_through(wire):

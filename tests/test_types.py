@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+FILES = ("typed_usage.py", "typed_web.py", "wrong_usage.py")
 _MARK = re.compile(r"# wrong: ([\w-]+)$")
 _ERROR = re.compile(r"(\w+\.py):(\d+): error: .*\[([\w-]+)\]$")
 
@@ -18,8 +19,8 @@ Errors = dict[str, list[tuple[int, str]]]
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory: pytest.TempPathFactory) -> Errors:
-    """What mypy says about both files, in one run: the lines and kinds of errors of each."""
-    files = [str(HERE / "typed_usage.py"), str(HERE / "wrong_usage.py")]
+    """What mypy says about the files, in one run: the lines and kinds of errors of each."""
+    files = [str(HERE / name) for name in FILES]
     cache = tmp_path_factory.mktemp("mypy")
     command = [
         sys.executable,
@@ -32,7 +33,7 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> Errors:
         str(cache),
     ]
     done = subprocess.run([*command, *files], cwd=HERE.parent, capture_output=True, text=True, timeout=120, check=False)
-    found: Errors = {"typed_usage.py": [], "wrong_usage.py": []}
+    found: Errors = {name: [] for name in FILES}
     for line in done.stdout.splitlines():
         if match := _ERROR.search(line):
             found[match[1]].append((int(match[2]), match[3]))
@@ -40,8 +41,9 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> Errors:
     return found
 
 
-def test_typical_uses_are_right(errors: Errors) -> None:
-    assert errors["typed_usage.py"] == []
+@pytest.mark.parametrize("name", ["typed_usage.py", "typed_web.py"])
+def test_typical_uses_are_right(errors: Errors, name: str) -> None:
+    assert errors[name] == []
 
 
 def test_wrong_uses_are_errors_and_nothing_else_is(errors: Errors) -> None:

@@ -15,7 +15,10 @@ WINDOW = 0.5
 
 
 class Wire:
-    """An ASGI app: ``/limited`` admits so many requests in any half second, the others answer as they are called."""
+    """An ASGI app: ``/limited`` admits so many requests in any half second, the others answer as they are called.
+
+    ``/secret`` is open to all who know that they must say something.
+    """
 
     def __init__(self, limit: int = 20) -> None:
         self.limit = limit
@@ -39,6 +42,9 @@ class Wire:
             await respond(send, 429, {"retry-after": "0.05"}, b"slow down" * 1000)
         elif path == "/limited":
             await self.limited(send)
+        elif path == "/secret" and not any(name == b"authorization" for name, _ in scope["headers"]):
+            challenge = {"www-authenticate": 'Digest realm="here", nonce="abc", qop="auth", algorithm=MD5'}
+            await respond(send, 401, challenge, b"who are you?")
         elif path == "/old":
             await respond(send, 307, {"location": self.url + "/echo"}, b"moved")
         elif path == "/stream":

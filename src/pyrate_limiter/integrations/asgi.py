@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 from .. import Decision
-from .fields import Problem, Ruling, fields
+from .fields import LEGACY, WRITTEN, Problem, Ruling, fields
 from .holding import ClientGone, hold
 from .keys import Key, client_address
 from .limits import Budget, Cost, Exempt, Limit, as_limits, covering
@@ -105,7 +105,8 @@ async def respond(
 ) -> None:
     """Let an app respond, and add to the start of its response what limits said, here and further inside.
 
-    Inside of one that does so already, note it for that one: the fields are written once.
+    Inside of one that does so already, note it for that one: the fields are written once, and what the app has to say
+    in fields of these names gives way.
     """
     outer: list[Ruling] | None = scope.get(RULINGS)
     if outer is not None:
@@ -113,10 +114,12 @@ async def respond(
         await app(scope, receive, send)
         return
 
+    ours = LEGACY if legacy else WRITTEN
+
     def send_with_fields(message: Message) -> Awaitable[None]:
         if rulings and message["type"] in _STARTS:
-            more = fields(rulings, legacy=legacy)
-            message = {**message, "headers": [*message.get("headers", ()), *more]}
+            headers = [each for each in message.get("headers", ()) if each[0].lower() not in ours]
+            message = {**message, "headers": headers + fields(rulings, legacy=legacy)}
         return send(message)
 
     scope[RULINGS] = rulings

@@ -3,7 +3,8 @@
 Annotations are objects here, not text: older releases of FastAPI do not resolve the text of an instance's `__call__`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from fastapi import FastAPI, HTTPException, Response, routing
@@ -12,7 +13,7 @@ from fastapi.requests import HTTPConnection
 
 from .. import Decision
 from .asgi import RULINGS, App, Receive, Refusal, Scope, Send, respond
-from .fields import MEDIA_TYPE, NAMES, TOO_MANY, Problem, Ruling, fields
+from .fields import MEDIA_TYPE, NAMES, TOO_MANY, Problem, Ruling, exceeded, fields
 from .keys import Key, client_address
 from .limits import Budget, Cost, Exempt, Limit
 from .verdicts import give_back, judge
@@ -39,10 +40,11 @@ class RateLimited(HTTPException):
 class RateLimit:
     """Limits the routes that depend on it: ``dependencies=[Depends(RateLimit("100/minute"))]``.
 
-    A route may have several, of its own and of its routers: when one refuses, what those before it took is given back.
+    A route may have several, of its own and of its routers: when one refuses, what those before it took is given back,
+    and those behind it are looked at, so that Retry-After is right for all of them.
     A refused request is answered by 429, or by 503 if the store fails, and the route does not run; an exception
     handler of yours for `RateLimited` may answer otherwise. `show_limits` puts the fields on every response and the
-    429 into the OpenAPI document.
+    429 into the OpenAPI document; for the document alone, ``responses=limit.responses`` does for a route or a router.
 
     Args:
         limiter: a limiter (with ``keyed=True``), or what one is made of. One `RateLimit` used by several routes is one
@@ -83,6 +85,9 @@ class RateLimit:
             raise
         if problem is not None:
             rulings[len(rulings) - len(asked) :] = await give_back(asked)
+            if decided:
+                decided += await self._behind(connection)
+                problem = exceeded([ruling for ruling in decided if not ruling[1].allowed])
         rulings += decided
         more = fields(rulings) if written is None and rulings else []
         if problem is not None:
@@ -91,6 +96,22 @@ class RateLimit:
         asked += [(self._limit, decision) for _, decision in decided]
         response.headers.update({name.decode(): value.decode() for name, value in more})
         return decided[0][1] if decided else None
+
+    @property
+    def responses(self) -> dict[int | str, dict[str, Any]]:
+        """What the OpenAPI document says of a refusal: for ``responses=`` of a route, a router or an app."""
+        return {TOO_MANY: _documented()}
+
+    async def _behind(self, connection: HTTPConnection) -> list[Ruling]:
+        """Return what the limits would say that FastAPI would have asked after this one."""
+        limits = [*dict.fromkeys(_limits(_running(connection.scope), _overrides(connection.scope)))]
+        found = []
+        for behind in limits[limits.index(self) + 1 :] if self in limits else ():
+            with suppress(Exception):  # its key may need what a dependency of its own would have provided
+                decision = await behind._limit.look(connection)
+                if decision is not None:
+                    found.append((behind._limit.policies, decision))
+        return found
 
 
 def show_limits(app: FastAPI) -> None:
@@ -134,13 +155,29 @@ def _limited(app: FastAPI) -> Iterator[tuple[str, str]]:
         routing, "iter_route_contexts", iter
     )  # older releases keep what is included as routes of the app
     for route in flat(app.routes):
-        dependant: Dependant | None = getattr(route, "dependant", None)
-        if dependant is not None and _depends(dependant):
+        if any(_limits(getattr(route, "dependant", None), {})):
             yield from ((route.path_format, method) for method in getattr(route, "methods", None) or ())
 
 
-def _depends(dependant: Dependant) -> bool:
-    return isinstance(dependant.call, RateLimit) or any(map(_depends, dependant.dependencies))
+def _limits(dependant: Dependant | None, overrides: Mapping[Any, Any]) -> Iterator[RateLimit]:
+    """Yield the limits of a route, in the order in which they are asked."""
+    for dependency in dependant.dependencies if dependant is not None else ():
+        yield from _limits(dependency, overrides)
+        call = overrides.get(dependency.call, dependency.call)
+        if isinstance(call, RateLimit):
+            yield call
+
+
+def _running(scope: Scope) -> Dependant | None:
+    """Return what the route that runs depends on; of one that was included, newer releases keep that in the scope."""
+    included = scope.get("fastapi", {}).get("effective_route_context")
+    routes = (included, getattr(included, "starlette_route", None), scope.get("route"))
+    return next(filter(None, (getattr(route, "dependant", None) for route in routes)), None)
+
+
+def _overrides(scope: Scope) -> Mapping[Any, Any]:
+    overrides: Mapping[Any, Any] = getattr(scope.get("app"), "dependency_overrides", {})
+    return overrides
 
 
 def _documented() -> dict[str, Any]:

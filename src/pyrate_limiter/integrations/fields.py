@@ -39,6 +39,10 @@ MEDIA_TYPE = "application/problem+json"
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 REDUCED_CAPACITY = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 _POLICY, _STATE = NAMES.policy.encode(), NAMES.state.encode()
+_LIMIT, _REMAINING, _RESET = b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"
+WRITTEN = frozenset({_POLICY, _STATE})
+LEGACY = WRITTEN | {_LIMIT, _REMAINING, _RESET}
+"""The names of all fields that `fields` writes, without and with the legacy ones."""
 _EXCEEDED = "Request cannot be satisfied as assigned quota has been exceeded"
 _REDUCED = "Request cannot be satisfied due to temporary server capacity constraints"
 
@@ -194,9 +198,9 @@ def _legacy(decisions: Iterable[Decision]) -> Fields:
     tightest = min(decisions, key=lambda decision: (decision.allowed, decision.remaining))
     reset = math.ceil(time.time() + _seconds(tightest))
     return [
-        (b"x-ratelimit-limit", b"%d" % tightest.limit),
-        (b"x-ratelimit-remaining", b"%d" % tightest.remaining),
-        (b"x-ratelimit-reset", b"%d" % reset),
+        (_LIMIT, b"%d" % tightest.limit),
+        (_REMAINING, b"%d" % tightest.remaining),
+        (_RESET, b"%d" % reset),
     ]
 
 

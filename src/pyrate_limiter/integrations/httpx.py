@@ -111,6 +111,7 @@ class RateLimitedTransport(_AsyncTransport):
         )
         self._sender = Sender(_Library(), limiter, options)
         self._wrapped = wrapped
+        self._making = Lock()
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request when it may go.
@@ -118,14 +119,14 @@ class RateLimitedTransport(_AsyncTransport):
         Raises:
             RateLimitError: it could not be sent.
         """
-        wrapped = self._wrapped or await self._made(request)
+        wrapped = self._wrapped or await to_thread.run_sync(self._made, request)  # it reads certificates from disk
         return await self._sender.send(request, wrapped.handle_async_request)
 
-    async def _made(self, request: Any) -> Any:
-        made = await to_thread.run_sync(_library_of(request).AsyncHTTPTransport)  # it reads certificates from disk
-        if self._wrapped is None:  # otherwise another task was faster, and nothing is open yet that had to be closed
-            self._wrapped = made
-        return self._wrapped
+    def _made(self, request: Any) -> Any:
+        with self._making:  # many that come first together must not make many
+            if self._wrapped is None:
+                self._wrapped = _library_of(request).AsyncHTTPTransport()
+            return self._wrapped
 
     async def aclose(self) -> None:
         if self._wrapped is not None:

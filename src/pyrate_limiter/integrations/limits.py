@@ -40,7 +40,7 @@ class Limit:
     Args:
         path: the paths it is for; ``*`` stands for anything, slashes too.
         limiter: a limiter, or what one is made of. Each key has a budget of its own in it.
-        methods: the methods it is for; None: all. A WebSocket's handshake is a GET.
+        methods: the methods it is for; None: all. GET stands for HEAD, too, and a WebSocket's handshake is a GET.
         key: whom a request is counted for, see `keys`. None: all requests share one budget.
         cost: the units of a request, or a function of it that returns them.
         exempt: a function of the request that says whether it is let through uncounted.
@@ -70,7 +70,7 @@ class Limit:
         self.policies = Policies(policy_name, self.limiter.rates)
         self.shadow = shadow
         self._path = None if path == "*" else re.compile(".*".join(map(re.escape, path.split("*"))), re.DOTALL)
-        self._methods = None if methods is None else {method.upper() for method in methods}
+        self._methods = None if methods is None else _with_head({method.upper() for method in methods})
         self._key = key
         self._cost = cost
         self._exempt = exempt
@@ -213,6 +213,11 @@ DEFAULTS: dict[str, Any] = {
 def covering(limits: Sequence[Limit], method: str, path: str) -> Sequence[Limit]:
     """Return those that are for such a request."""
     return [limit for limit in limits if limit.covers(method, path)]
+
+
+def _with_head(methods: set[str]) -> set[str]:
+    """Return methods, and HEAD if GET is among them: what answers the one answers the other, and costs as much."""
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 def _require_distinct_names(limits: Sequence[Limit]) -> None:

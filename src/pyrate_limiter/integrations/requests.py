@@ -86,6 +86,7 @@ class RateLimitedAdapter(BaseAdapter):
             RateLimitError: it could not be sent.
         """
         response: Response = self._sender.send(request, lambda each: self._wrapped.send(each, *args, **kwargs))
+        response.connection = self  # type: ignore[assignment]  # by it an authentication answers a challenge
         return response
 
     def close(self) -> None:

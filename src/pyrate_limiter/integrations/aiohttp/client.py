@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import Limiter
 from ..learning import Options, Sender
+from .refusal import Refusal
 
 if TYPE_CHECKING:
     from aiohttp import ClientRequest, ClientResponse
@@ -49,6 +50,7 @@ class RateLimitMiddleware:
         max_hold: the most seconds to wait for a moment that the server states.
         retries: how often a request is sent again that the server refused, if its body can be read again.
         is_limited: a function of the response that says whether it refuses for the rate.
+        respond: answer with a 429 of our own, without a body, where otherwise an exception is raised.
 
     Raises:
         ValueError: the options contradict each other.
@@ -65,8 +67,11 @@ class RateLimitMiddleware:
         max_hold: float = 600.0,
         retries: int = 0,
         is_limited: Callable[[ClientResponse], bool] | None = None,
+        respond: bool = False,
     ) -> None:
-        options = Options(key, weight, max_wait, obey_server, max_hold, retries, is_limited)
+        options = Options(
+            key, weight, max_wait, obey_server, max_hold, retries, is_limited, Refusal if respond else None
+        )
         self._sender = Sender(_Library(), limiter, options)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

@@ -22,6 +22,8 @@ TOO_MANY = 429
 UNAVAILABLE = 503
 HOSTS = 1024
 """So many servers are remembered; beyond, those at which nobody waits are forgotten."""
+FINE, REFUSED = News(), News(refused=True)
+"""What answers without fields say."""
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
@@ -138,7 +140,7 @@ class Conduct(Generic[AnyGate]):
             status = self._library.status(response)
             refused = status == TOO_MANY or (status == UNAVAILABLE and RETRY_AFTER in fields)
         if not fields:
-            return News(refused)
+            return REFUSED if refused else FINE
         return read(fields, refused=refused, wall=time.time())
 
     def may_repeat(self, request: Any, response: Any, refusals: int) -> bool:

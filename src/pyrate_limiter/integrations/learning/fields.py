@@ -1,9 +1,14 @@
-"""Structured fields (RFC 9651), as far as servers state their limits in them: Lists of Strings with parameters."""
+"""Structured fields (RFC 9651), as far as servers state their limits in them: Lists of Strings with parameters.
+
+A parser of all their types is slow, and a server writes the same field again and again, with other numbers in it. So
+it is asked about each form of a field once: about one whose numbers are their places, 1, 2, 3. Where it finds them is
+where the numbers of all fields of this form belong.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 try:
@@ -16,6 +21,8 @@ except ModuleNotFoundError as error:
 
 LONGEST = 2048
 """Characters of a field that is read at all."""
+_INTEGER = re.compile(r"=([0-9]{1,15})(?![0-9.])")
+"""What looks like a parameter that is an Integer; what stands in a String may look so, too."""
 
 
 class Member(NamedTuple):
@@ -43,5 +50,17 @@ def members(text: str) -> tuple[Member, ...] | None:
     return tuple(Member(name, parameters) for name, parameters in parsed)
 
 
-repeated_members = lru_cache(maxsize=256)(members)
-"""The same, for fields that say the same again and again."""
+def taken_apart(text: str) -> list[str]:
+    """Return what stands between the numbers of a field, which is its form, and the numbers, by turns."""
+    return _INTEGER.split(text)
+
+
+def numbered(form: Sequence[str]) -> tuple[Member, ...] | None:
+    """Return the members of all fields of a form, with places where they have numbers.
+
+    None if such fields are malformed, or if what looks like numbers is not all numbers.
+    """
+    first, *others = form
+    parsed = members(first + "".join(f"={place}{piece}" for place, piece in enumerate(others, 1)))
+    found = [value for _, parameters in parsed or () for value in parameters.values() if type(value) is int]
+    return parsed if [value for value in found if value > 0] == [*range(1, len(form))] else None

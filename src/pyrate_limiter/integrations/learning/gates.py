@@ -34,34 +34,34 @@ class Gate:
         self._pace = pace
         self.time = _running_time()
 
+    def pass_by(self) -> int:
+        """Let a request go that need not wait, and return its number as `enter` does; `NOT_YET` if it must enter."""
+        return self.line.pass_by(self.time())
+
     async def enter(self, arrival: int, refusals: int, deadline: float) -> int:
         """Wait until a request may go, and return its number, to be answered for by `answered` or `lost`.
 
         Raises:
             TooLate: it cannot go before the deadline; at once where that is known.
         """
-        now = self.time()
-        number = self.line.pass_by(now)
-        if number != NOT_YET:
-            return number
         turn = _Turn()
         place = Place(arrival, refusals, turn.come)
         self.line.join(place)
         try:
-            return await self._wait(place, turn, now, deadline)
+            return await self._wait(place, turn, deadline)
         except BaseException:
             self.line.leave(place, self.time())
             raise
 
-    async def _wait(self, place: Place, turn: _Turn, now: float, deadline: float) -> int:
+    async def _wait(self, place: Place, turn: _Turn, deadline: float) -> int:
         while True:
+            now = self.time()
             alarm = self.line.alarm(place, now)
             if place.number != NOT_YET:
                 self.line.call(now)
                 return place.number
             _require_in_time(self.line, place, now, deadline)
             await turn.wait(min(alarm, deadline) - now)
-            now = self.time()
 
     def answered(self, number: int, news: News) -> None:
         """Learn from the answer to a request, and call who may go now."""
@@ -104,15 +104,16 @@ class SyncGate:
         self._pace = pace
         self._lock = threading.Lock()
 
+    def pass_by(self) -> int:
+        """Do as `Gate.pass_by` does."""
+        with self._lock:
+            return self.line.pass_by(self.time())
+
     def enter(self, arrival: int, refusals: int, deadline: float) -> int:
         """Do as `Gate.enter` does; the thread sleeps."""
+        turn = threading.Event()
+        place = Place(arrival, refusals, turn.set)
         with self._lock:
-            now = self.time()
-            number = self.line.pass_by(now)
-            if number != NOT_YET:
-                return number
-            turn = threading.Event()
-            place = Place(arrival, refusals, turn.set)
             self.line.join(place)
         try:
             return self._wait(place, turn, deadline)

@@ -11,6 +11,7 @@ It suits servers of all kinds without being told which: windows that begin anew,
   it counts. While all goes well the pace grows, slowly at first, so that it meets the limit about once in two windows,
   and a little is taken back when it does: so does TCP find the capacity of a path (V. Jacobson, "Congestion Avoidance
   and Control", SIGCOMM 1988).
+- Where the server states its policy, that is the pace, as long as what it does agrees with it.
 - A refusal of what was sent before the last one was known says nothing new: a burst of them counts once.
 """
 
@@ -24,10 +25,11 @@ from typing import NamedTuple, TypeAlias
 from .promise import Promise, Said
 
 Jitter: TypeAlias = Callable[[], float]
+Policy: TypeAlias = tuple[int, float]
 
 FIRST_STEP = 0.5
 """Seconds until the first question to a server that does not say when it will answer, before its pace is known."""
-FIRST_GAPS = 3
+FIRST_GAPS = 8
 """Afterwards: so many requests would have gone meanwhile at the pace."""
 PATIENT, BRISK = 4, 1.4
 """A further question waits for the time since the refusal, divided by this: before the pace is known, and after."""
@@ -46,6 +48,8 @@ STEEPEST = 0.8
 LESSONS = 4
 CREDIT = 0.1
 """The part of an epoch that may go at once after a pause."""
+STEADY = 0.97
+"""What is used of a pace that the server's policy states: who uses all of it meets the limit again and again."""
 LATENESS = 0.02, 1.0
 """A hold is prolonged by chance by up to this part of it, and at most by so many seconds."""
 
@@ -58,12 +62,14 @@ class News(NamedTuple):
         hold: seconds after which to come back; None if that is not stated.
         remaining: requests that are left; None if that is not stated.
         reset: seconds after which there are more, or all of them; None if that is not stated.
+        policy: requests, and the seconds in which the server admits so many; None if that is not stated.
     """
 
     refused: bool = False
     hold: float | None = None
     remaining: int | None = None
     reset: float | None = None
+    policy: Policy | None = None
 
 
 class Pace:
@@ -91,6 +97,10 @@ class Pace:
         self._doubted = False  # it answered long before that
         # The pace, in requests per second; 0: none yet.
         self._rate = 0.0
+        self._policy: Policy | None = None
+        self._disproved: Policy | None = None
+        self._most = inf  # what the policy allows
+        self._in_spite = False  # since the last lesson, a request was refused
         self._next = -inf
         self._lessons = 0
         # The epoch, from which the pace is learned, and how well it goes since the last lesson.
@@ -127,7 +137,8 @@ class Pace:
             self._promise.test(now)
             self._meet(now)
         if self._rate:
-            self._next = max(self._next, now - CREDIT * self._epoch / self._rate) + 1 / self._rate
+            gap = min(1 / self._rate, self._max_hold)
+            self._next = max(self._next, now - CREDIT * self._epoch * gap) + gap
         self._under_way += 1
         self._sent += 1
         return self._sent - 1
@@ -139,6 +150,8 @@ class Pace:
     def answered(self, number: int, now: float, news: News) -> None:
         """Learn from the answer to a request."""
         self._under_way -= 1
+        if news.policy not in (None, self._policy):
+            self._policy, self._most = news.policy, inf
         if news.refused:
             if number >= self._news_from:
                 self._refused(now, news)
@@ -163,6 +176,7 @@ class Pace:
             self._meet(now)
         self._news_from = self._sent
         self._shut = now
+        self._in_spite = True
         stated = self._promise.refused(news.hold, news.reset)
         step = self._step(now)
         if stated is None or self._doubted:
@@ -207,6 +221,7 @@ class Pace:
         enough = self._admitted >= FEW and (not self._rate or self._admitted >= self._epoch / 4)
         if self._rate or enough:
             self._rate = self._corrected(measured, enough)
+        self._heed_policy(now, opened - self._since)
         if self._promise.proved(now):
             self._rate = 0.0  # it was learned from holds without a reason
         if enough:
@@ -225,9 +240,24 @@ class Pace:
             return measured
         return max(measured, STEEPEST * rate)
 
+    def _heed_policy(self, now: float, elapsed: float) -> None:
+        """Take the pace from the policy, if what was let through agrees with it; less, if more was refused even so."""
+        if self._policy is None or self._policy == self._disproved:
+            return
+        quota, window = self._policy
+        if self._admitted > 2 * quota + quota / window * elapsed:  # a full bucket, or two windows, explain no more
+            self._disproved = self._policy
+            self._most = inf
+            return
+        heeded, self._most = self._most < inf, STEADY * quota / window
+        self._rate = min(self._rate, self._most) if heeded and self._in_spite else self._most
+        self._in_spite = False
+        self._next = now  # no credit for the hold: all of it comes back only as it was used
+
     def _grow(self) -> None:
         if self._rate:
-            self._rate *= 1 + GROWTH * 2 ** min(self._smooth // self._epoch, DOUBLINGS) / self._epoch
+            grown = self._rate * (1 + GROWTH * 2 ** min(self._smooth // self._epoch, DOUBLINGS) / self._epoch)
+            self._rate = min(grown, self._most)
 
     def _forget_moments(self) -> None:
         self._until = self._next = self._since = -inf

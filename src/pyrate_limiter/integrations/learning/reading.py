@@ -10,15 +10,20 @@ A field that is malformed is ignored whole; nothing raises.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import NamedTuple
+from math import inf
+from typing import Any, NamedTuple, TypeAlias
 
 from ..fields import NAMES
-from .fields import Member, members, repeated_members
-from .pace import News
+from .fields import LONGEST as LONGEST_FIELD
+from .fields import Member, members, numbered, taken_apart
+from .pace import News, Policy
+
+REQUESTS, CONCURRENT = "requests", "concurrent-requests"
+"""Units of a policy, as they are written: one that counts requests, and one that has nothing to do with time."""
 
 
 class Family(NamedTuple):
@@ -35,16 +40,24 @@ class Family(NamedTuple):
     counts_requests: bool = True
 
 
-class Left(NamedTuple):
-    """What a server says about one limit."""
+class Stated(NamedTuple):
+    """What a server says that one of its limits is.
 
-    remaining: int
-    reset: float | None
-    counts_requests: bool
+    Attributes:
+        counts_requests: whether it counts requests.
+        policy: so many requests in so many seconds; None if that is not stated.
+        window: the seconds after which all that was used is back, at the latest.
+    """
+
+    counts_requests: bool = True
+    policy: Policy | None = None
+    window: float = inf
 
 
-REQUESTS, CONCURRENT = "requests", "concurrent-requests"
-"""Units of a policy, as they are written: one that counts requests, and one that has nothing to do with time."""
+Left: TypeAlias = tuple[int, float, bool, Policy | None]
+"""What a server says about one limit: what is left, the seconds until there is more, whether it counts requests, and
+how many it admits in how many seconds."""
+UNSTATED = Stated()
 FAMILIES = (
     Family("ratelimit-remaining", "ratelimit-reset"),
     Family("x-ratelimit-remaining", "x-ratelimit-reset-after"),
@@ -57,8 +70,9 @@ FAMILIES = (
     Family("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset", False),
     Family("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset", False),
 )
+STATE, POLICY = NAMES.state, NAMES.policy
 RETRY_AFTER, RETRY_AFTER_MS, DATE = "retry-after", "retry-after-ms", "date"
-WANTED = {RETRY_AFTER, RETRY_AFTER_MS, DATE, NAMES.policy, NAMES.state}.union(
+WANTED = {RETRY_AFTER, RETRY_AFTER_MS, DATE, POLICY, STATE}.union(
     *((family.remaining, family.reset) for family in FAMILIES)
 )
 _FAMILIES_OF = {name: [each for each in FAMILIES if each.remaining == name] for name, _, _ in FAMILIES}
@@ -69,7 +83,7 @@ LONGEST = 64
 EPOCH, EPOCH_MS = 1e9, 1e12
 """A bare number above these is an epoch, in seconds or in milliseconds."""
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
-_COUNT = re.compile(r"[0-9]{1,18}")
+_COUNT = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|us|µs|ns))+")
 _PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -79,7 +93,7 @@ def wanted(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the fields of a response that say something about limits, by their names in lower case."""
     found: dict[str, str] = {}
     for name, value in raw:
-        key = _WANTED.get(name) or _WANTED.get(name.lower())
+        key = _WANTED.get(name.lower())
         if key is not None:
             line = value.decode("latin-1")
             found[key] = f"{found[key]}, {line}" if key in found else line
@@ -96,16 +110,19 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
         refused: whether the request was refused for its rate.
         wall: the time of the client's clock, in seconds since the epoch.
     """
-    now = _server_time(fields.get(DATE), wall)
-    lefts = _stated_by_draft(fields) if NAMES.state in fields else []
-    lefts += _stated_by_family(fields, now)
+    lefts = [*_stated_by_draft(fields[STATE], fields.get(POLICY, ""))] if STATE in fields else []
+    hold = None
+    if refused or not _FAMILIES_OF.keys().isdisjoint(fields):
+        now = _server_time(fields.get(DATE), wall)
+        lefts += _stated_by_family(fields, now)
+        hold = _hold(fields, now) if refused else None
     tightest = _tightest(lefts)
-    hold = _hold(fields, now) if refused else None
-    if tightest is not None:
-        # A refusal although something is left is about another limit, of which nothing is known.
-        reset = tightest.reset if not refused or not tightest.remaining else None
-        return News(refused, hold, tightest.remaining, reset or None)
-    return News(refused, hold)
+    if tightest is None:
+        return News(refused, hold)
+    remaining, reset, _, policy = tightest
+    if refused and remaining:
+        return News(refused, hold, remaining)  # it is about another limit, of which nothing is known
+    return News(refused, hold, remaining, reset or None, policy)
 
 
 def seconds(text: str, now: float) -> float | None:
@@ -115,21 +132,26 @@ def seconds(text: str, now: float) -> float | None:
         text: the moment.
         now: the server's time, in seconds since the epoch.
     """
-    text = text.strip()
-    if len(text) > LONGEST:
+    moment = _moment(text) if len(text) <= LONGEST else None
+    if moment is None:
         return None
+    value, since_epoch = moment
+    return max(value - now, 0.0) if since_epoch else value
+
+
+@lru_cache(maxsize=256)
+def _moment(text: str) -> tuple[float, bool] | None:
+    """Return a number of seconds, and whether they are those since the epoch; None if it is malformed."""
+    text = text.strip()
     if _NUMBER.fullmatch(text):
         number = float(text)
-        if number > EPOCH:
-            number = (number / 1000 if number > EPOCH_MS else number) - now
-        return max(number, 0.0)
+        return (number / 1000 if number > EPOCH_MS else number), number > EPOCH
     if _DURATION.fullmatch(text):
-        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    moment = _date(text)
-    return None if moment is None else max(moment - now, 0.0)
+        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)), False
+    date = _date(text)
+    return None if date is None else (date, True)
 
 
-@lru_cache(maxsize=64)
 def _date(text: str) -> float | None:
     """Return a date of HTTP or ISO 8601, in seconds since the epoch; one without a zone is of UTC."""
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
@@ -143,8 +165,11 @@ def _date(text: str) -> float | None:
 
 def _server_time(date: str | None, wall: float) -> float:
     """Return the server's time: ours, unless its Date contradicts, which is cut to whole seconds and a little old."""
-    stated = None if date is None else _date(date)
-    return wall if stated is None or stated <= wall <= stated + 2 else stated
+    moment = None if date is None or len(date) > LONGEST else _moment(date)
+    if moment is None:
+        return wall
+    stated, since_epoch = moment
+    return stated if since_epoch and not stated <= wall <= stated + 2 else wall
 
 
 def _hold(fields: dict[str, str], now: float) -> float | None:
@@ -156,44 +181,77 @@ def _hold(fields: dict[str, str], now: float) -> float | None:
     return None if stated is None else seconds(stated, now) or None
 
 
-def _stated_by_draft(fields: dict[str, str]) -> list[Left]:
-    units = _units(repeated_members(fields[NAMES.policy])) if NAMES.policy in fields else {}
+def _stated_by_draft(state: str, policies: str) -> Sequence[Left]:
+    if len(state) > LONGEST_FIELD or len(policies) > LONGEST_FIELD:
+        return []  # nor kept in a cache
+    pieces = taken_apart(state)
+    places = _places(policies, *pieces[::2])
+    if places is None:
+        found = _lefts(members(state), policies)
+        return [(left, min(reset, of.window), of.counts_requests, of.policy) for left, reset, of in found]
+    pieces.append("0")  # which the places -1 mean
+    return [
+        (int(pieces[remaining]), min(int(pieces[reset]), window), counts_requests, policy)
+        for remaining, reset, (counts_requests, policy, window) in places
+    ]
+
+
+@lru_cache(maxsize=256)
+def _places(policies: str, *form: str) -> list[tuple[int, int, Stated]] | None:
+    """Return what all fields of a form say, with indices of their pieces instead of numbers; None: see `numbered`."""
+    found = numbered(form)
+    if found is None:
+        return None
+    return [(2 * remaining - 1, 2 * reset - 1, stated) for remaining, reset, stated in _lefts(found, policies)]
+
+
+def _lefts(states: tuple[Member, ...] | None, policies: str) -> list[tuple[int, int, Stated]]:
+    known = {name: _stated(parameters) for name, parameters in members(policies) or ()}
     lefts = []
-    for state in members(fields[NAMES.state]) or ():
-        unit = units.get(state.name, REQUESTS)
-        left = _left(state, unit)
-        if left is None:
+    for name, parameters in states or ():
+        remaining = _count(parameters.get(NAMES.remaining))
+        reset = _count(parameters.get(NAMES.seconds, 0))
+        if remaining is None or reset is None:
             return []  # malformed, and ignored whole
-        if unit != CONCURRENT:
-            lefts.append(left)
+        stated = known.get(name, UNSTATED)
+        if stated is not None:
+            lefts.append((remaining, reset, stated))
     return lefts
 
 
-def _units(policies: tuple[Member, ...] | None) -> dict[str, int | str]:
-    return {policy.name: policy.parameters[NAMES.unit] for policy in policies or () if NAMES.unit in policy.parameters}
-
-
-def _left(state: Member, unit: int | str) -> Left | None:
-    remaining, reset = state.parameters.get(NAMES.remaining), state.parameters.get(NAMES.seconds, 0)
-    if type(remaining) is not int or type(reset) is not int or remaining < 0 or reset < 0:
+def _stated(parameters: Mapping[str, Any]) -> Stated | None:
+    """Return what a policy says of its limit; None if that has nothing to do with time."""
+    unit = parameters.get(NAMES.unit, REQUESTS)
+    if unit == CONCURRENT:
         return None
-    return Left(remaining, float(reset), unit == REQUESTS)
+    quota, window = _count(parameters.get(NAMES.quota)), _count(parameters.get(NAMES.window))
+    policy = (quota, float(window)) if unit == REQUESTS and quota and window else None
+    return Stated(unit == REQUESTS, policy, window or inf)
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 def _stated_by_family(fields: dict[str, str], now: float) -> list[Left]:
-    lefts = []
-    for name in _FAMILIES_OF.keys() & fields.keys():
-        for family in _FAMILIES_OF[name]:
-            remaining, reset = fields[name].strip(), fields.get(family.reset)
-            moment = seconds(reset, now) if reset is not None else None
-            if moment is not None and _COUNT.fullmatch(remaining):
-                lefts.append(Left(int(remaining), moment, family.counts_requests))
+    lefts: list[Left] = []
+    for name, value in fields.items():
+        for family in _FAMILIES_OF.get(name, ()):
+            reset = fields.get(family.reset)
+            moment = None if reset is None else seconds(reset, now)
+            if moment is not None and _COUNT.fullmatch(value):
+                lefts.append((int(value), moment, family.counts_requests, None))
     return lefts
 
 
 def _tightest(lefts: list[Left]) -> Left | None:
     """Return the limit that matters: of those with nothing left the latest, else the least of those in requests."""
-    empty = [left for left in lefts if not left.remaining]
-    if empty:
-        return max(empty, key=lambda left: left.reset or 0)
-    return min([left for left in lefts if left.counts_requests], default=None)
+    tightest = None
+    for left in lefts:
+        remaining, reset, counts_requests, _ = left
+        if not remaining:
+            if tightest is None or tightest[0] or reset > tightest[1]:
+                tightest = left
+        elif counts_requests and (tightest is None or left[:2] < tightest[:2]):
+            tightest = left
+    return tightest

@@ -6,19 +6,22 @@ The same for tasks and for threads, save for the words async and await.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from math import inf
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from ... import BucketFullException, Limiter, LimiterDelayException
 from .conduct import Conduct, Library, Options, SyncLibrary
 from .gates import Gate, SyncGate, TooLate
+from .line import NOT_YET
 
 Call: TypeAlias = Callable[[Any], Awaitable[Any]]
 SyncCall: TypeAlias = Callable[[Any], Any]
 TOO_BUSY = (TooLate, BucketFullException, LimiterDelayException)
 
 
-class Errand(NamedTuple):
+@dataclass(slots=True)
+class Errand:
     """A request on its way.
 
     Attributes:
@@ -33,9 +36,9 @@ class Errand(NamedTuple):
     weight: int
     deadline: float
 
-    def timeout(self, now: float) -> float:
-        """Return the longest wait for the limiter, as its calls want it."""
-        return -1 if self.deadline == inf else max(self.deadline - now, 0.0)
+    def timeout(self, time: Callable[[], float]) -> float:
+        """Return the longest wait for the limiter, as its calls want it, by the clock of the gate."""
+        return -1 if self.deadline == inf else max(self.deadline - time(), 0.0)
 
 
 class Sender:
@@ -76,7 +79,9 @@ class Sender:
         arrival = gate.line.arrive()
         refusals = 0
         while True:
-            number = await gate.enter(arrival, refusals, errand.deadline)
+            number = gate.pass_by()
+            if number == NOT_YET:
+                number = await gate.enter(arrival, refusals, errand.deadline)
             try:
                 response = await self._attempt(gate, errand, call)
                 news = self._conduct.judge(response)
@@ -93,7 +98,7 @@ class Sender:
 
     async def _attempt(self, gate: Gate, errand: Errand, call: Call) -> Any:
         if self._limiter is not None:
-            await self._limiter.acquire(errand.name, errand.weight, timeout=errand.timeout(gate.time()))
+            await self._limiter.acquire(errand.name, errand.weight, timeout=errand.timeout(gate.time))
         return await call(errand.request)
 
 
@@ -123,7 +128,9 @@ class SyncSender:
         arrival = gate.line.arrive()
         refusals = 0
         while True:
-            number = gate.enter(arrival, refusals, errand.deadline)
+            number = gate.pass_by()
+            if number == NOT_YET:
+                number = gate.enter(arrival, refusals, errand.deadline)
             try:
                 response = self._attempt(gate, errand, call)
                 news = self._conduct.judge(response)
@@ -140,5 +147,5 @@ class SyncSender:
 
     def _attempt(self, gate: SyncGate, errand: Errand, call: SyncCall) -> Any:
         if self._limiter is not None:
-            self._limiter.sync.acquire(errand.name, errand.weight, timeout=errand.timeout(gate.time()))
+            self._limiter.sync.acquire(errand.name, errand.weight, timeout=errand.timeout(gate.time))
         return call(errand.request)
