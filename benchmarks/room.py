@@ -16,8 +16,8 @@ from pyrate_limiter import AbstractBucket, Answer, Ask, Duration, Limiter, Rate
 TASKS = 100
 PLENTY = 10**9
 GRANTED = Answer(0, 1, remaining=1, reset=1)
-ROUND = 0.01
-"""Seconds that a round takes: enough for each task to ask several times, so that starting it does not count."""
+ROUND = 0.004
+"""Seconds that a round takes: enough for each task to ask some ten times, so that starting it hardly counts."""
 IDLE = 4
 """Turns of the loop after which nothing is left of an ask."""
 BOUNDS = {"100 tasks, 1 key": 3, "100 tasks, 100 keys": 3, "1 task": 2.2, "1 task, now and then": 1.8}
