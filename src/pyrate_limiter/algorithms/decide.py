@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..clocks import SECOND, warn_set_back
 from ..decisions import BEHIND, RESET, Answer, Ask
@@ -35,24 +35,19 @@ def decide(rule: Rule, states: States, asks: Sequence[Ask], now: int) -> list[An
     """
     closed: set[str] = set()
     answers: list[Answer] = []
-    opened: str | None = None
+    opened: Any = None
     state, moment, changed = None, now, False
     for key, cost, patience, at, _ in asks:
-        if key != opened:  # the state is fetched once for those of one key that follow each other, and kept once
-            if opened is not None and changed:
+        if key != opened:  # the state is fetched once for asks of one key that follow each other, and kept once
+            if changed:
                 states[opened] = state
             opened, changed = key, False
-            state, moment = states.get(key), now
-            if state is None:
-                state = rule.fresh()
-            elif now < rule.last(state):
-                state, moment = in_order(rule, states, key, state, now)
+            state, moment = _open(rule, states, key, now)
         elif moment > now:  # what was given back may have been the stamp at which the clock is held
             moment = max(now, rule.last(state))
-        wait = 0
         if cost <= 0:
             wait, state, moment = _look_or_give(rule, state, moment, now, cost, at)
-            changed |= cost < 0
+            changed = changed or cost < 0
         elif key in closed:
             answers.append(Answer(BEHIND, now))
             continue
@@ -64,7 +59,7 @@ def decide(rule: Rule, states: States, asks: Sequence[Ask], now: int) -> list[An
                 closed.add(key)
         remaining, reset, index = rule.view(state, moment, (cost or 1) if wait else 0)
         answers.append(_tuple(Answer, (wait, moment, remaining, reset, index, False)))
-    if opened is not None and changed:
+    if changed:
         states[opened] = state
     return answers
 
@@ -80,6 +75,14 @@ def in_order(rule: Rule, states: States, key: str, state: State, now: int) -> tu
     state = rule.rebase(state, now)
     states[key] = state
     return state, now
+
+
+def _open(rule: Rule, states: States, key: str, now: int) -> tuple[State, int]:
+    """Return the state of a key, and the moment at which it is decided."""
+    state = states.get(key)
+    if state is None:
+        return rule.fresh(), now
+    return (state, now) if now >= rule.last(state) else in_order(rule, states, key, state, now)
 
 
 def _look_or_give(rule: Rule, state: State, moment: int, now: int, cost: int, at: int) -> tuple[int, State, int]:
