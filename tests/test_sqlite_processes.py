@@ -123,10 +123,21 @@ def test_waiters_of_four_processes_are_all_served_and_never_more_than_the_limit(
 
 
 BESIDE = """
+from types import SimpleNamespace
+from pyrate_limiter.buckets.sqlite import connection, drivers, turns
 limiter = Limiter(SQLiteBucket(Rate(10**6, 600_000), PATH, use_file_lock=True))
-waits = []
+calls, naps = [], []
+def nap(seconds):
+    naps[-1] += seconds
+    time.sleep(seconds)
+turns.time = connection.time = SimpleNamespace(sleep=nap, monotonic=time.monotonic)
+class Watched(Database):
+    def commit(self):
+        naps.append(0)
+        super().commit()
+drivers.Database = Watched
 def note(began):
-    waits.append(time.monotonic() - began)
+    calls.append(time.monotonic() - began)
 async def main():
     await limiter.take()
     print("true", flush=True)
@@ -142,8 +153,8 @@ def sync():
         limiter.sync.take()
         note(began)
 asyncio.run(main()) if sys.argv[2] == "async" else sync()
-waits.sort()
-print(json.dumps([len(waits), waits[len(waits) * 99 // 100]]))
+calls.sort()
+print(json.dumps([len(calls), calls[len(calls) * 99 // 100], max(naps), sum(map(bool, naps))]))
 """
 
 
@@ -151,9 +162,12 @@ def test_an_async_process_and_a_sync_one_share_a_file_locked_database(start):
     processes = [start(BESIDE, kind) for kind in ("async", "sync")]
     assert all(heard(process) for process in processes)
     say(processes, time.monotonic() + 1.5)
-    (first, first_wait), (second, second_wait) = map(said_by, processes)
-    assert min(first, second) >= (first + second) / 10
-    assert max(first_wait, second_wait) < 0.1
+    calls, call_waits, lock_waits, times_waited = zip(*map(said_by, processes), strict=True)
+    assert min(calls) >= sum(calls) / 10
+    assert max(call_waits) < 0.1
+    # By the naps between two looks at the lock: for how long a busy machine lets nobody run is not for us to judge.
+    assert max(lock_waits) < 0.1
+    assert sum(times_waited)
 
 
 # Kills.
