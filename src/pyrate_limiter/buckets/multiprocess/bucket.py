@@ -36,6 +36,8 @@ ROOM = 1 << 22
 _FEWEST, _MOST = 16, 10_000
 _LAYOUT = 1
 _SHARE = 64
+_PAUSE, _PART = 1.0, 0.25
+"""Milliseconds in which another process wakes up; shorter where taking all by shares would need more of an interval."""
 _LOOK = 100_000
 _NAP = 0.0001
 _UNTIL_THE_END = 1 << 62
@@ -81,6 +83,7 @@ class MultiprocessBucket(InstantBucket):
             raise NotImplementedError("MultiprocessBucket needs flock, which Windows has not: use SQLiteBucket")
         super().__init__(rates, algorithm=algorithm)
         self.share = max(1, min(rate.limit for rate in self.rates) // _SHARE)
+        self.pause = min(_PAUSE, *(rate.interval * self.share / rate.limit * _PART for rate in self.rates)) / 1000
         self.name = name if name is None else valid_key(name)
         self.max_keys = self._fitting() if max_keys is None else max_keys
         require_positive("max_keys", self.max_keys)
