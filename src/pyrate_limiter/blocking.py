@@ -131,7 +131,7 @@ def run(function: Callable[[], Coroutine[Any, Any, T]], *, instead: str, undo: C
         WouldBlock: it has to await something, and this thread runs an event loop.
     """
     if running() is not None:
-        return _first_step(function(), instead)
+        return _first_step(function, instead)
     try:
         result: T = anyio.from_thread.run(function)
     except anyio.NoEventLoopError:
@@ -139,10 +139,11 @@ def run(function: Callable[[], Coroutine[Any, Any, T]], *, instead: str, undo: C
     return result
 
 
-def _first_step(coroutine: Coroutine[Any, Any, T], instead: str) -> T:
+def _first_step(function: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
     """Return what a coroutine returns that finds all it needs in place; close one that begins to wait."""
     mark = in_place.set(True)
     try:
+        coroutine = function()
         coroutine.send(None)
     except StopIteration as finished:
         return finished.value  # type: ignore[no-any-return]
