@@ -4,8 +4,7 @@
 
 PYTHON is the interpreter of an environment with pyrate-limiter 4.5 and filelock 3. Both packages have the same import
 name, so each measurement is a process of its own; the order within a round is drawn anew. The limit is never reached.
-Figures are medians over the rounds, and ratios are medians of the rounds' ratios. On a busy machine what has to wake a
-thread loses more than what does not: the CPU for each decision says what is left of a ratio on a quiet one.
+Figures are medians over the rounds, and ratios are medians of the rounds' ratios.
 """
 
 import argparse
@@ -24,7 +23,6 @@ from functools import partial
 from pathlib import Path
 
 Take = Callable[[str], Awaitable[bool]]
-Result = tuple[float, float]
 LIMIT, INTERVAL = 10**9, 10_000
 
 
@@ -59,27 +57,27 @@ def peer(path: str) -> Iterator[Take]:
         yield partial(limiter.try_acquire_async, blocking=False)
 
 
-# What to measure: decisions per second, and microseconds of CPU for each.
+# What to measure: decisions per second.
 
 
-async def one_task(take: Take, seconds: float) -> Result:
+async def one_task(take: Take, seconds: float) -> float:
     return await tasks(take, seconds, ["a"])
 
 
-async def a_hundred_tasks_one_key(take: Take, seconds: float) -> Result:
+async def a_hundred_tasks_one_key(take: Take, seconds: float) -> float:
     return await tasks(take, seconds, ["a"] * 100)
 
 
-async def a_hundred_tasks_a_hundred_keys(take: Take, seconds: float) -> Result:
+async def a_hundred_tasks_a_hundred_keys(take: Take, seconds: float) -> float:
     return await tasks(take, seconds, [f"key {i}" for i in range(100)])
 
 
-async def four_processes(take: Take, seconds: float) -> Result:
+async def four_processes(take: Take, seconds: float) -> float:
     """Twenty-five tasks of one of the four."""
     return await tasks(take, seconds, ["a"] * 25)
 
 
-async def tasks(take: Take, seconds: float, names: list[str]) -> Result:
+async def tasks(take: Take, seconds: float, names: list[str]) -> float:
     async def work(name: str) -> int:
         done = 0
         while time.perf_counter() < end:
@@ -87,10 +85,10 @@ async def tasks(take: Take, seconds: float, names: list[str]) -> Result:
         return done
 
     await take(names[0])
-    cpu, began = time.process_time(), time.perf_counter()
+    began = time.perf_counter()
     end = began + seconds
     done = sum(await asyncio.gather(*map(work, names)))
-    return done / (time.perf_counter() - began), (time.process_time() - cpu) / max(done, 1) * 1e6
+    return done / (time.perf_counter() - began)
 
 
 CASES = [one_task, a_hundred_tasks_one_key, a_hundred_tasks_a_hundred_keys, four_processes]
@@ -103,16 +101,13 @@ def run(who: str, case: str, seconds: str, start: str, path: str) -> None:
         print(json.dumps(asyncio.run(globals()[case](take, float(seconds)))))
 
 
-def measured(who: str, case: str, seconds: float, python: str) -> list[Result]:
+def measured(who: str, case: str, seconds: float, python: str) -> list[float]:
     """Return what each process of a case counted."""
-    environment = {key: value for key, value in os.environ.items() if who != "peer" or key != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as folder:
         arguments = [who, case, str(seconds), str(time.time() + 0.7), f"{folder}/limits.db"]
         command = [python, __file__, "run", *arguments]
         count = 4 if case == "four_processes" else 1
-        processes = [
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(count)
-        ]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
         return [json.loads(process.communicate()[0]) for process in processes]
 
 
@@ -164,23 +159,19 @@ def main() -> None:
     print(f"a ticker is late by {idle:.1f} ms (p99) on an idle loop, by {busy:.1f} beside a hundred tasks")
 
 
-def compare(case: str, seconds: float, pythons: dict[str, str]) -> dict[str, list[Result]]:
+def compare(case: str, seconds: float, pythons: dict[str, str]) -> dict[str, list[float]]:
     """Return one round of a case, in an order drawn anew."""
     order = random.sample(sorted(pythons), len(pythons))
     return {who: measured(who, case, seconds, pythons[who]) for who in order}
 
 
-def report(case: str, rounds: list[dict[str, list[Result]]]) -> None:
-    rates = [{who: [rate for rate, _ in results] for who, results in one.items()} for one in rounds]
-    cpu = [{who: statistics.mean(cpu for _, cpu in results) for who, results in one.items()} for one in rounds]
+def report(case: str, rounds: list[dict[str, list[float]]]) -> None:
     for who in sorted(rounds[0]):
-        line = f"{case}, {who}: {statistics.median(sum(r[who]) for r in rates):,.0f}/s"
-        line += f", {statistics.median(r[who] for r in cpu):.1f} µs of CPU"
+        line = f"{case}, {who}: {statistics.median(sum(r[who]) for r in rounds):,.0f}/s"
         if "peer" in rounds[0]:
-            line += f", {statistics.median(sum(r[who]) / sum(r['peer']) for r in rates):.1f} x peer"
-            line += f" ({statistics.median(r['peer'] / r[who] for r in cpu):.1f} x less CPU)"
+            line += f", {statistics.median(sum(r[who]) / sum(r['peer']) for r in rounds):.1f} x peer"
         if len(rounds[0][who]) > 1:
-            line += f", luckiest / unluckiest {statistics.median(max(r[who]) / min(r[who]) for r in rates):.2f}"
+            line += f", luckiest / unluckiest {statistics.median(max(r[who]) / min(r[who]) for r in rounds):.2f}"
         print(line, flush=True)
 
 
