@@ -1,9 +1,8 @@
-"""What every benchmark here shares: interleaved short rounds, ratios in one run, bounds, and results as JSON.
+"""How every benchmark here measures: short interleaved rounds, peers in environments of their own, the command line.
 
 On a shared machine only the fastest round says something about the code, and only rounds that are shorter than a
 slice of the scheduler ever run undisturbed. So each case runs for a millisecond or two at a time, many times, in turn
-with all the others: what disturbs one disturbs all. Cases are compared as ratios within one run, never with figures
-from another day.
+with all the others: what disturbs one disturbs all. What needs a process of its own runs in turn as well, longer.
 """
 
 from __future__ import annotations
@@ -12,103 +11,27 @@ import argparse
 import asyncio
 import gc
 import json
-import platform
+import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from statistics import quantiles
+from typing import Any, TypeVar
+
+from results import Report
 
 ROUND = 0.0015
-"""Seconds that a round takes: shorter than the scheduler's slice."""
-ROUNDS = 150
+"""Seconds that a short round takes: less than the scheduler's slice."""
+ROUNDS, LONG_ROUNDS = 150, 5
+ROOT = Path(__file__).parent.parent
+T = TypeVar("T")
 Body = Callable[[int], Awaitable[None]]
 """Runs what is measured so many times, on a running event loop."""
-
-
-class Figure(NamedTuple):
-    """What one case took per call, in microseconds.
-
-    Attributes:
-        least: in the fastest round.
-        middle: in the median round.
-        calls: how many calls a round made.
-    """
-
-    least: float
-    middle: float
-    calls: int
-
-
-class Bound(NamedTuple):
-    """One thing that must hold."""
-
-    what: str
-    value: float
-    at_most: float
-    unit: str = ""
-
-    @property
-    def holds(self) -> bool:
-        return self.value <= self.at_most
-
-
-class Report:
-    """The results of one file: printed, checked, written as JSON."""
-
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
-        self.figures: dict[str, Figure] = {}
-        self.values: dict[str, tuple[float, str]] = {}
-        self.bounds: list[Bound] = []
-
-    def add(self, figures: Mapping[str, Figure], against: Sequence[str] = ()) -> None:
-        """Print figures as a table, with their ratios to some of the cases."""
-        self.figures |= figures
-        print(f"\n{'µs per call':52}{'least':>9}{'median':>9}" + "".join(f"{'/ ' + name:>24}" for name in against))
-        for name, figure in figures.items():
-            ratios = "".join(f"{figure.least / figures[other].least:24.2f}" for other in against)
-            print(f"{name:52}{figure.least:9.3f}{figure.middle:9.3f}{ratios}")
-
-    def ratio(self, name: str, other: str) -> float:
-        """Return how many times as long one case takes as another, by their fastest rounds."""
-        return self.figures[name].least / self.figures[other].least
-
-    def note(self, what: str, value: float, unit: str = "") -> float:
-        """Print a value of another kind than time per call, and return it."""
-        self.values[what] = (value, unit)
-        print(f"{what}: {value:.4g} {unit}".rstrip())
-        return value
-
-    def at_most(self, what: str, value: float, limit: float, unit: str = "") -> None:
-        """Check a bound and print what came of it."""
-        bound = Bound(what, value, limit, unit)
-        self.bounds.append(bound)
-        verdict = "holds" if bound.holds else "MISSED"
-        print(f"{verdict:7} {what}: {value:.4g} {unit} (at most {limit:g})".replace("  (", " ("))
-
-    def finish(self) -> None:
-        """Write JSON if `--json FOLDER` was given; exit with 1 if a bound was missed and `--check` was given."""
-        options = _arguments()
-        if options.json is not None:
-            options.json.mkdir(parents=True, exist_ok=True)
-            (options.json / f"{self.subject}.json").write_text(json.dumps(self.as_dict(), indent=1) + "\n")
-        if options.check and not all(bound.holds for bound in self.bounds):
-            sys.exit(1)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything that was measured."""
-        return {
-            "subject": self.subject,
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}",
-            "figures": {name: figure._asdict() for name, figure in self.figures.items()},
-            "values": {what: {"value": value, "unit": unit} for what, (value, unit) in self.values.items()},
-            "bounds": [bound._asdict() | {"holds": bound.holds} for bound in self.bounds],
-        }
 
 
 def case(statement: str, **names: Any) -> Body:
@@ -124,22 +47,22 @@ def case(statement: str, **names: Any) -> Body:
     return body
 
 
-async def measure(
-    cases: Mapping[str, Body], *, rounds: int | None = None, round_time: float = ROUND
-) -> dict[str, Figure]:
+async def measure(cases: Mapping[str, Body], *, round_time: float = ROUND) -> dict[str, list[float]]:
     """Run all cases in turn, a short round each, many times.
 
     Args:
         cases: by name.
-        rounds: of each case.
         round_time: seconds; at least one call is made.
+
+    Returns:
+        The microseconds per call of each round, by name.
     """
     calls = {name: await _calls_in(body, round_time) for name, body in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds or _arguments().rounds):
+    for _ in range(options().rounds or ROUNDS):
         for name, body in cases.items():
             times[name].append(await _time(body, calls[name]) / calls[name] * 1e6)
-    return {name: Figure(min(taken), median(taken), calls[name]) for name, taken in times.items()}
+    return times
 
 
 async def _calls_in(body: Body, seconds: float) -> int:
@@ -162,32 +85,94 @@ async def once(body: Callable[[], Awaitable[None]]) -> tuple[float, float]:
     return time.perf_counter() - start, time.process_time() - cpu
 
 
-def elsewhere(python: str | Path, script: str, *arguments: str) -> dict[str, Any]:
-    """Run a script in a fresh process, perhaps of another environment, where peers live whose names clash with ours.
+def in_turn(cases: Mapping[str, Callable[[], Any]]) -> dict[str, list[Any]]:
+    """Run all cases in an order that is drawn anew, many times, and return what they returned."""
+    results: dict[str, list[Any]] = {name: [] for name in cases}
+    for _ in range(options().rounds or LONG_ROUNDS):
+        for name in random.sample(sorted(cases), len(cases)):
+            results[name].append(cases[name]())
+    return results
 
-    It prints a line of JSON, which is returned.
+
+def elsewhere(python: str | Path, *arguments: str) -> Any:
+    """Run a script in a fresh process, perhaps of an environment where peers live whose import names clash with ours.
+
+    It gets to see our sources only under this interpreter, and prints a line of JSON at its end, which is returned.
     """
-    isolated = [] if str(python) == sys.executable else ["-I"]  # nothing of ours is to be found there
-    command = [str(python), *isolated, "-c", script, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    ours = str(python) == sys.executable
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    variables |= {"PYTHONPATH": str(ROOT / "src")} if ours else {}
+    command = [str(python), *arguments]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(subject: str, benchmark: Callable[[Report], Awaitable[None]]) -> None:
+def at_once(count: int, body: Callable[[], T]) -> list[T]:
+    """Run the same so many times at once, in threads: for what is only waited for, such as other processes."""
+    with ThreadPoolExecutor(count) as pool:
+        return [future.result() for future in [pool.submit(body) for _ in range(count)]]
+
+
+async def per_second(take: Callable[[str], Awaitable[Any]], names: Sequence[str], seconds: float) -> float:
+    """Return how many calls a second are answered with yes, by a task for each of the names."""
+
+    async def work(name: str) -> int:
+        done = 0
+        while time.perf_counter() < end:
+            done += bool(await take(name))
+        return done
+
+    for name in dict.fromkeys(names):
+        await take(name)
+    began = time.perf_counter()
+    end = began + seconds
+    done = sum(await asyncio.gather(*map(work, names)))
+    return done / (time.perf_counter() - began)
+
+
+async def lateness(load: Awaitable[Any]) -> float:
+    """Return by how many milliseconds a ticker of 1 ms is late in 99 of 100 ticks, beside some load."""
+    late, task = [], asyncio.ensure_future(load)
+    while not task.done():
+        began = time.perf_counter()
+        await asyncio.sleep(0.001)
+        late.append(time.perf_counter() - began - 0.001)
+    await task
+    return quantiles(late, n=100)[98] * 1e3
+
+
+def peers(*names: str) -> dict[str, Path]:
+    """Return the interpreters of the environments that these peers have; say it of those that have none."""
+    folder = Path(os.environ.get("PYRATE_PEERS", ROOT / ".peers"))
+    found = {name: folder / name.replace(" ", "-") / "bin" / "python" for name in names}
+    for name, python in found.items():
+        if not python.exists():
+            print(f"{name} is left out: {folder} has no environment for it (scripts/bench makes one)")
+    return {name: python for name, python in found.items() if python.exists()}
+
+
+def main(benchmark: Callable[[Report], Awaitable[None]]) -> None:
     """Run a file's benchmark on an asyncio loop, print, check and write what came of it."""
-    report = Report(subject)
+    module = sys.modules["__main__"]
+    report = Report(Path(str(module.__file__)).stem, module.__doc__ or "")
     asyncio.run(_run(report, benchmark))
-    report.finish()
+    if options().json is not None:
+        report.write(options().json)
+    if options().check and not all(bound.holds for bound in report.bounds):
+        sys.exit(1)
 
 
 async def _run(report: Report, benchmark: Callable[[Report], Awaitable[None]]) -> None:
     await benchmark(report)
 
 
-def _arguments() -> argparse.Namespace:
+def options() -> argparse.Namespace:
+    """Return what the command line says."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each case")
+    parser.add_argument("--rounds", type=int, help=f"of each case: {ROUNDS} short ones or {LONG_ROUNDS} long ones")
+    parser.add_argument("--seconds", type=float, default=0.5, help="that a long round takes")
     parser.add_argument("--json", type=Path, metavar="FOLDER", help="where to write the results")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is missed")
     return parser.parse_args()

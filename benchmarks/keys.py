@@ -1,14 +1,24 @@
-"""A hundred thousand keys: their bytes, what the first call for one costs, and how they go when they are idle."""
+"""A hundred thousand keys.
+
+How many bytes one takes, what the first call for one costs, and how they go when they are idle.
+"""
 
 from __future__ import annotations
 
 import gc
 import time
 import tracemalloc
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from aiolimiter import AsyncLimiter
-from harness import Report, main, once
+from harness import main, once
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+from results import Report
+from steindamm import AsyncLocalTokenBucket
+from throttled.asyncio import MemoryStore, Throttled, per_min
 
 from pyrate_limiter import GCRA, Algorithm, Duration, InMemoryBucket, Limiter, Rate, SlidingWindowLog
 from pyrate_limiter.clocks import Clock
@@ -19,6 +29,7 @@ NAMES = [f"user:{number}" for number in range(KEYS)]
 """Made beforehand: a program has its names in any case."""
 ALGORITHMS: dict[str, tuple[type[Algorithm], int]] = {"log": (SlidingWindowLog, 300), "GCRA": (GCRA, 150)}
 """The algorithms, and the most bytes that a key may take."""
+Fill = Callable[[], Awaitable[object]]
 TIMES = 5
 """A key can be touched for the first time only once, so instead of short rounds: the best of so many whole runs."""
 
@@ -27,15 +38,14 @@ def keyed(algorithm: type[Algorithm], clock: Clock | None = None) -> Limiter[boo
     return Limiter(InMemoryBucket(Rate(10, Duration.MINUTE), algorithm=algorithm, clock=clock), keyed=True)
 
 
-def bytes_per_key(algorithm: type[Algorithm]) -> float:
-    """Return what a key with one entry takes."""
-    limiter = keyed(algorithm, ManualClock(time.monotonic_ns() // 1000))
+async def bytes_per_key(fill: Fill) -> float:
+    """Return what a key with one entry takes, of all that is allocated meanwhile."""
     gc.collect()
     tracemalloc.start()
-    for name in NAMES[:KEYS]:
-        limiter.try_acquire(name)
+    kept = await fill()
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
+    del kept
     return taken / KEYS
 
 
@@ -56,33 +66,81 @@ def leaving(algorithm: type[Algorithm]) -> tuple[int, float]:
     return bucket.statistics().keys or 0, longest / 1e6
 
 
-async def objects() -> None:
-    """Do by hand what a keyed limiter does: an aiolimiter for each name, kept, and its first permit."""
+# A first permit for each of the names, and what holds them all.
+
+
+async def ours(algorithm: type[Algorithm]) -> object:
+    limiter = keyed(algorithm)
+    for name in NAMES:
+        limiter.try_acquire(name)
+    return limiter
+
+
+async def aiolimiter() -> object:
+    """Do by hand what a keyed limiter does: an object for each name, kept."""
     limiters: dict[str, AsyncLimiter] = {}
     for name in NAMES:
         limiters[name] = limiter = AsyncLimiter(10, 60)
         await limiter.acquire()
+    return limiters
 
 
-async def touches(algorithm: type[Algorithm]) -> None:
-    limiter = keyed(algorithm)
+async def limits(strategy: type[FixedWindowRateLimiter | MovingWindowRateLimiter]) -> object:
+    window, item = strategy(MemoryStorage()), RateLimitItemPerMinute(10)
     for name in NAMES:
-        limiter.try_acquire(name)
+        await window.hit(item, name)
+    return window
+
+
+async def steindamm() -> object:
+    """It keeps its buckets at the class, for ever."""
+    AsyncLocalTokenBucket._buckets.clear()
+    for name in NAMES:
+        async with AsyncLocalTokenBucket(name=name, capacity=10, refill_amount=10, refill_frequency=60):
+            pass
+    return AsyncLocalTokenBucket._buckets
+
+
+async def throttled() -> object:
+    """Without room for all, its store drops the keys that were used last long ago, whatever they hold."""
+    limiter = Throttled(using="gcra", quota=per_min(10), store=MemoryStore(options={"MAX_SIZE": KEYS}))
+    for name in NAMES:
+        await limiter.limit(name)
+    return limiter
+
+
+FILLS: dict[str, Fill] = {
+    **{label: partial(ours, kind) for label, (kind, _) in ALGORITHMS.items()},
+    "aiolimiter, an object for each": aiolimiter,
+    "limits, fixed window": partial(limits, FixedWindowRateLimiter),
+    "limits, moving window": partial(limits, MovingWindowRateLimiter),
+    "steindamm": steindamm,
+    "throttled-py, GCRA": throttled,
+}
+
+
+async def cpu_per_key(fill: Fill) -> float:
+    async def body() -> None:
+        await fill()
+
+    return (await once(body))[1] / KEYS * 1e6
 
 
 async def benchmark(report: Report) -> None:
-    bodies = {"aiolimiter": objects} | {label: partial(touches, kind) for label, (kind, _) in ALGORITHMS.items()}
-    runs = [{name: (await once(body))[1] / KEYS * 1e6 for name, body in bodies.items()} for _ in range(TIMES)]
-    first = {name: min(run[name] for run in runs) for name in bodies}
-    report.note("aiolimiter: a new object and its first permit, CPU", first["aiolimiter"], "µs")
+    other = "aiolimiter, an object for each"
+    runs = [{name: await cpu_per_key(fill) for name, fill in FILLS.items()} for _ in range(TIMES)]
+    first = {name: [run[name] for run in runs] for name in FILLS}
+    table = report.times("The first call for a key, CPU", first, other)
+    sizes = {name: await bytes_per_key(fill) for name, fill in FILLS.items()}
+    for name, size in sizes.items():
+        report.note(f"{name}: a key", size, "bytes")
     for label, (algorithm, most) in ALGORITHMS.items():
-        report.note(f"{label}: first call for a key, CPU", first[label], "µs")
-        report.at_most(f"{label}: first call / a new aiolimiter", first[label] / first["aiolimiter"], 0.5)
-        report.at_most(f"{label}: a key", bytes_per_key(algorithm), most, "bytes")
+        report.at_most(f"{label}: first call / a new aiolimiter", table.ratio(label, other), 0.5)
+        report.at_most(f"{label}: a key", sizes[label], most, "bytes")
         left, longest = min([leaving(algorithm) for _ in range(3)], key=lambda result: result[1])
         report.at_most(f"{label}: idle keys left after as many calls", left - 1, 0)
         report.at_most(f"{label}: longest of these calls", longest, 1, "ms")
 
 
 if __name__ == "__main__":
-    main("keys", benchmark)
+    main(benchmark)

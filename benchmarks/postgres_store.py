@@ -1,74 +1,56 @@
-"""PostgreSQL: decisions per second, beside pyrate-limiter 4.5, and how late a loop becomes under that load.
+"""PostgreSQL: decisions per second through the limiter, on a server of its own with fsync on.
 
-    python benchmarks/postgres_store.py [--dsn DSN] [--peer PYTHON] [--rounds 5] [--seconds 1] [--no-sync]
-
-Without a DSN a server is started, with fsync on. PYTHON is the interpreter of an environment with pyrate-limiter 4.5
-and psycopg[binary,pool]. Both packages have the same import name, so each measurement is a process of its own, on
-tables of its own; the order within a round is drawn anew. The limit is never reached, and the log is full.
-Figures are medians over the rounds, and ratios are medians of the rounds' ratios.
+Beside pyrate-limiter 4.5, with one bucket and so one table for each name, as its users do it; and beside the driver
+alone: one awaited statement for each decision. Each measurement is a process of its own, on tables of its own. The
+limit is never reached, and the log is full.
 """
 
-import argparse
+from __future__ import annotations
+
 import asyncio
 import json
 import os
-import random
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from pathlib import Path
+
+from harness import ROOT, elsewhere, in_turn, lateness, main, options, peers, per_second
+from results import FLOOR, Report
 
 Take = Callable[[str], Awaitable[bool]]
 LIMIT, INTERVAL = 10**9, 1000
+SHAPES = {"1 task": ["a"], "100 tasks, 1 key": ["a"] * 100, "100 tasks, 100 keys": [f"key {i}" for i in range(100)]}
+PEER, LOG, GCRA = "pyrate-limiter 4.5", "log", "GCRA"
+STATEMENTS, DRIVER = "GCRA, without functions", f"{FLOOR}: the driver alone"
+BOUNDS = {"1 task": (1.2, 1.2), "100 tasks, 1 key": (30, 30), "100 tasks, 100 keys": (12, 20)}
+"""How many times the peer's rate it must be, with the log and with GCRA."""
 
 
 # Whom to measure: a function that takes one unit of a name, without waiting.
 
 
-@contextmanager
-def log(dsn: str) -> Iterator[Take]:
-    yield ours(dsn, "SlidingWindowLog")
-
-
-@contextmanager
-def gcra(dsn: str) -> Iterator[Take]:
-    yield ours(dsn, "GCRA")
-
-
-@contextmanager
-def statements(dsn: str) -> Iterator[Take]:
-    """GCRA without the right to make functions."""
-    yield ours(dsn, "GCRA", functions=False)
-
-
-def ours(dsn: str, algorithm: str, **options: bool) -> Take:
+@asynccontextmanager
+async def ours(algorithm: str, functions: bool, dsn: str) -> AsyncIterator[Take]:
     import pyrate_limiter
     from pyrate_limiter.buckets.outage import Fail
     from pyrate_limiter.buckets.postgres import PostgresBucket
 
-    if os.environ.get("NO_SYNC"):
-        options["synchronous_commit"] = False
-    kind, patient = getattr(pyrate_limiter, algorithm), Fail(budget=10)
-    bucket = PostgresBucket(
-        pyrate_limiter.Rate(LIMIT, INTERVAL), dsn, table(), algorithm=kind, when_down=patient, **options
-    )
+    rate, kind, patient = pyrate_limiter.Rate(LIMIT, INTERVAL), getattr(pyrate_limiter, algorithm), Fail(budget=10)
+    bucket = PostgresBucket(rate, dsn, table(), algorithm=kind, when_down=patient, functions=functions)
     limiter = pyrate_limiter.Limiter(bucket, keyed=True, async_wrapper=True)
-    return partial(limiter.try_acquire, blocking=False)
+    yield partial(limiter.try_acquire, blocking=False)
+    await bucket.aclose()
 
 
-@contextmanager
-def peer(dsn: str) -> Iterator[Take]:
-    """One bucket, and so one table, for each name: so its users do it."""
+@asynccontextmanager
+async def peer(dsn: str) -> AsyncIterator[Take]:
     from psycopg_pool import ConnectionPool
 
     from pyrate_limiter import BucketFactory, Limiter, PostgresBucket, PostgresClock, Rate, RateItem
 
-    settings = {"options": "-c synchronous_commit=off"} if os.environ.get("NO_SYNC") else {}
-    with ConnectionPool(dsn, kwargs=settings, min_size=4) as pool:
+    with ConnectionPool(dsn, min_size=4) as pool:
         prefix, clock = table(), PostgresClock(pool)
 
         class PerName(BucketFactory):
@@ -88,104 +70,70 @@ def peer(dsn: str) -> Iterator[Take]:
             yield partial(limiter.try_acquire_async, blocking=False)
 
 
+@asynccontextmanager
+async def driver(dsn: str) -> AsyncIterator[Take]:
+    import psycopg
+
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(f"CREATE TABLE {table()} (key text PRIMARY KEY, count bigint)")
+        count = f"INSERT INTO {table()} AS floor VALUES (%s, 1) ON CONFLICT (key) DO UPDATE SET count = floor.count + 1"
+
+        async def take(name: str) -> bool:
+            await connection.execute(count, (name,))
+            return True
+
+        yield take
+
+
 def table() -> str:
     return f"bench_{os.getpid()}"
 
 
-# What to measure: decisions per second.
-
-
-async def one_task(take: Take, seconds: float) -> float:
-    return await tasks(take, seconds, ["a"])
-
-
-async def a_hundred_tasks_one_key(take: Take, seconds: float) -> float:
-    return await tasks(take, seconds, ["a"] * 100)
-
-
-async def a_hundred_tasks_a_hundred_keys(take: Take, seconds: float) -> float:
-    return await tasks(take, seconds, [f"key {i}" for i in range(100)])
-
-
-async def lateness(take: Take, seconds: float) -> float:
-    """Milliseconds by which a ticker of 1 ms is late in 99 of 100 ticks, beyond that on an idle loop."""
-    idle = await late(asyncio.create_task(asyncio.sleep(seconds)))
-    return await late(asyncio.create_task(tasks(take, seconds, [f"key {i}" for i in range(100)]))) - idle
-
-
-async def late(load: asyncio.Task) -> float:
-    lags = []
-    while not load.done():
-        began = time.perf_counter()
-        await asyncio.sleep(0.001)
-        lags.append(time.perf_counter() - began - 0.001)
-    await load
-    return statistics.quantiles(lags, n=100)[98] * 1e3
-
-
-async def tasks(take: Take, seconds: float, names: list[str]) -> float:
-    async def work(name: str) -> int:
-        done = 0
-        while time.perf_counter() < end:
-            done += await take(name)
-        return done
-
-    for name in dict.fromkeys(names):
-        await take(name)
-    began = time.perf_counter()
-    end = began + seconds
-    done = sum(await asyncio.gather(*map(work, names)))
-    return done / (time.perf_counter() - began)
-
-
-CASES = [one_task, a_hundred_tasks_one_key, a_hundred_tasks_a_hundred_keys]
-TARGETS = {
-    "one_task": {"log": 1.2, "gcra": 1.2},
-    "a_hundred_tasks_one_key": {"log": 30, "gcra": 30},
-    "a_hundred_tasks_a_hundred_keys": {"log": 12, "gcra": 20},
+WHO = {
+    LOG: partial(ours, "SlidingWindowLog", True),
+    GCRA: partial(ours, "GCRA", True),
+    STATEMENTS: partial(ours, "GCRA", False),
+    PEER: peer,
+    DRIVER: driver,
 }
-"""How many times the peer's rate it should be."""
 
 
-def run(who: str, case: str, seconds: str, dsn: str) -> None:
-    """Measure one case and print it."""
-    with globals()[who](dsn) as take:
-        print(json.dumps(asyncio.run(globals()[case](take, float(seconds)))))
+async def run(who: str, names: str, seconds: str, dsn: str) -> None:
+    """Measure, and print the decisions per second."""
+    async with WHO[who](dsn) as take:
+        print(await per_second(take, json.loads(names), float(seconds)))
 
 
-def measured(who: str, case: str, seconds: float, python: str, dsn: str) -> float:
-    command = [python, __file__, "run", who, case, str(seconds), dsn]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{who}, {case}: {done.stderr[-1500:]}")
-    return float(json.loads(done.stdout.splitlines()[-1]))
+def measured(who: str, python: str, names: list[str], dsn: str) -> float:
+    return float(elsewhere(python, __file__, "run", who, json.dumps(names), str(options().seconds), dsn))
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--dsn", help="of a server that runs")
-    options.add_argument(
-        "--peer", help="interpreter of an environment with pyrate-limiter 4.5 and psycopg[binary,pool]"
-    )
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--seconds", type=float, default=1)
-    options.add_argument("--no-sync", action="store_true", help="commit without waiting for the disk")
-    given = options.parse_args()
-    if given.no_sync:
-        os.environ["NO_SYNC"] = "1"
-    pythons = dict.fromkeys(("log", "gcra", "statements"), sys.executable)
-    pythons |= {"peer": given.peer} if given.peer else {}
-    with nullcontext(given.dsn) if given.dsn else server() as dsn:
-        for case in CASES:
-            rounds = [compare(case.__name__, given.seconds, pythons, dsn) for _ in range(given.rounds)]
-            report(case.__name__, rounds)
-        for who in ("log", "gcra"):
-            late_by = [measured(who, "lateness", given.seconds, sys.executable, dsn) for _ in range(given.rounds)]
-            print(f"a ticker beside 100 tasks on 100 keys, {who}: p99 {statistics.median(late_by):.1f} ms later (5)")
+# What to measure.
+
+
+async def benchmark(report: Report) -> None:
+    pythons = dict.fromkeys((LOG, GCRA, STATEMENTS, DRIVER), sys.executable)
+    pythons |= {name: str(python) for name, python in peers(PEER).items()}
+    with server() as dsn:
+        for shape, names in SHAPES.items():
+            cases = {who: partial(measured, who, python, names, dsn) for who, python in pythons.items()}
+            table = report.rates(f"PostgreSQL, {shape}", in_turn(cases), PEER)
+            for who, bound in zip((LOG, GCRA), BOUNDS[shape], strict=True) if PEER in cases else ():
+                report.at_least(f"{shape}, {who} / {PEER}", table.ratio(who, PEER), bound)
+        for who in (LOG, GCRA):
+            late = statistics.median([await later(who, dsn) for _ in range(5)])
+            report.at_most(f"{who}: a ticker beside 100 tasks, later than on an idle loop (p99)", late, 5, "ms")
+
+
+async def later(who: str, dsn: str) -> float:
+    async with WHO[who](dsn) as take:
+        idle = await lateness(asyncio.sleep(1))
+        return await lateness(per_second(take, SHAPES["100 tasks, 100 keys"], 1)) - idle
 
 
 @contextmanager
 def server() -> Iterator[str]:
+    sys.path[:0] = [str(ROOT)]
     from tests.servers import PostgresServer
 
     class Durable(PostgresServer):
@@ -196,23 +144,5 @@ def server() -> Iterator[str]:
         yield own.url
 
 
-def compare(case: str, seconds: float, pythons: dict[str, str], dsn: str) -> dict[str, float]:
-    """Return one round of a case, in an order drawn anew."""
-    order = random.sample(sorted(pythons), len(pythons))
-    return {who: measured(who, case, seconds, pythons[who], dsn) for who in order}
-
-
-def report(case: str, rounds: list[dict[str, float]]) -> None:
-    for who in sorted(rounds[0]):
-        line = f"{case.replace('_', ' ')}, {who}: {statistics.median(r[who] for r in rounds):,.0f}/s"
-        if "peer" in rounds[0]:
-            line += f", {statistics.median(r[who] / r['peer'] for r in rounds):.1f} x peer"
-            if wanted := TARGETS[case].get(who):
-                line += f" ({wanted} wanted)"
-        print(line, flush=True)
-
-
 if __name__ == "__main__":
-    root = Path(__file__).parent.parent
-    sys.path[:0] = [] if "peer" in sys.argv[2:3] else [os.fspath(root / "src"), os.fspath(root)]
-    run(*sys.argv[2:]) if sys.argv[1:2] == ["run"] else main()
+    asyncio.run(run(*sys.argv[2:])) if sys.argv[1:2] == ["run"] else main(benchmark)

@@ -1,25 +1,23 @@
-"""The transport of httpx around one that answers at once: what it adds to a request, and what peers add.
+"""What the transport of httpx adds to a request.
 
-`httpx-limiter` runs on pyrate-limiter, whose import name is ours, so it lives in an environment of its own:
-``python -m venv /tmp/peer && /tmp/peer/bin/pip install httpx-limiter pyrate-limiter``, and then
-``python benchmarks/transport.py --peer /tmp/peer/bin/python``. Without it only ours is measured.
+Around one that answers at once, with and without fields to learn from; and what httpx-limiter adds, which runs on
+pyrate-limiter.
 """
 
 from __future__ import annotations
 
-import sys
 from itertools import cycle
-from pathlib import Path
 
 import httpx
-from harness import Report, case, elsewhere, main, measure
+from harness import case, elsewhere, in_turn, main, measure, peers
+from results import Report
 
 from pyrate_limiter import Duration, Limiter, Rate
 from pyrate_limiter.integrations.httpx import RateLimitedTransport
 
 PLENTY = 10**7
 """Units per second: never used up here."""
-BARE = "bare"
+BARE, LEARNING, PEER_NAME = "no limit", "a limiter, learning", "httpx-limiter"
 PLAIN = {
     "date": "Tue, 24 Nov 2026 09:00:00 GMT",
     "content-type": "application/json",
@@ -38,7 +36,7 @@ ROUND = """
         return (time.perf_counter() - start) / calls * 1e6
 """
 PEER = f"""
-import asyncio, json, time, httpx
+import asyncio, time, httpx
 from httpx_limiter import AsyncRateLimitedTransport
 from httpx_limiter import Rate
 from httpx_limiter.pyrate import PyrateAsyncLimiter
@@ -56,7 +54,7 @@ async def main():
     limiter = PyrateAsyncLimiter.create(Rate.create(magnitude={PLENTY}, duration=1))
     limited = AsyncRateLimitedTransport(limiter=limiter, transport=bare)
     pairs = [(await run(bare, 2000), await run(limited, 200)) for _ in range(60)]
-    print(json.dumps({{"bare": min(pair[0] for pair in pairs), "limited": min(pair[1] for pair in pairs)}}))
+    print(min(pair[1] for pair in pairs) - min(pair[0] for pair in pairs))
 
 asyncio.run(main())
 """
@@ -82,32 +80,21 @@ async def benchmark(report: Report) -> None:
         BARE: Bare(PLAIN),
         "a limiter": RateLimitedTransport(limiter, wrapped=Bare(PLAIN), obey_server=False),
         "learning": RateLimitedTransport(wrapped=Bare(PLAIN)),
-        "a limiter, learning": RateLimitedTransport(limiter, wrapped=Bare(PLAIN)),
-        "a limiter, learning, IETF fields": RateLimitedTransport(limiter, wrapped=Bare(IETF)),
-        "a limiter, learning, GitHub's fields": RateLimitedTransport(limiter, wrapped=Bare(GITHUB)),
+        LEARNING: RateLimitedTransport(limiter, wrapped=Bare(PLAIN)),
+        f"{LEARNING}, IETF fields": RateLimitedTransport(limiter, wrapped=Bare(IETF)),
+        f"{LEARNING}, GitHub's fields": RateLimitedTransport(limiter, wrapped=Bare(GITHUB)),
     }
-    figures = await measure({name: case(SEND, transport=each, request=request) for name, each in transports.items()})
-    report.add(figures, against=(BARE,))
-    for name in [*transports][1:]:
-        report.at_most(f"{name}, more than {BARE}", figures[name].least - figures[BARE].least, 10, "µs")
-    if PEER_PYTHON is not None:
-        theirs = elsewhere(PEER_PYTHON, PEER)
-        added = report.note("httpx-limiter on pyrate-limiter adds", theirs["limited"] - theirs["bare"], "µs")
-        ours = figures["a limiter, learning"].least - figures[BARE].least
-        report.at_most("a limiter, learning / httpx-limiter", ours / added, 1)
+    samples = await measure({name: case(SEND, transport=each, request=request) for name, each in transports.items()})
+    bare = min(samples.pop(BARE))
+    added = {name: [taken - bare for taken in rounds] for name, rounds in samples.items()}
+    for name, python in peers(PEER_NAME).items():
+        added[name] = in_turn({name: lambda: elsewhere(python, "-c", PEER)})[name]  # noqa: B023 - called at once
+    table = report.times("Added to a request", added, PEER_NAME)
+    for name in samples:
+        report.at_most(f"{name}: added", min(added[name]), 10, "µs")
+    if PEER_NAME in added:
+        report.at_most(f"{LEARNING} / {PEER_NAME}", table.ratio(LEARNING, PEER_NAME), 1)
 
-
-def _peer() -> Path | None:
-    """Return the Python that has the peer, taken from the command line before the harness reads it."""
-    if "--peer" not in sys.argv:
-        return None
-    at = sys.argv.index("--peer")
-    _, path = sys.argv[at : at + 2]
-    del sys.argv[at : at + 2]
-    return Path(path)
-
-
-PEER_PYTHON = _peer()
 
 if __name__ == "__main__":
-    main("transport", benchmark)
+    main(benchmark)

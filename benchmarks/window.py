@@ -1,8 +1,15 @@
-"""A call costs the same whatever the limit and the weight: one of 10 units or of 100 000, of weight 1 or 10 000."""
+"""A call costs the same whatever the limit and the weight.
+
+A window of 10 units or of 100 000, kept full; a call of weight 1 or of 10 000. The peer's exact window beside it.
+"""
 
 from __future__ import annotations
 
-from harness import Body, Report, case, main, measure
+from harness import Body, case, main, measure
+from limits import RateLimitItemPerHour
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+from results import Report
 
 from pyrate_limiter import (
     GCRA,
@@ -35,6 +42,14 @@ def flowing(algorithm: type[Algorithm], calls: int, weight: int = 1) -> Body:
     return case(statement, clock=clock, step=step, limiter=limiter, weight=weight)
 
 
+async def theirs(calls: int, weight: int = 1) -> Body:
+    """Return calls to a window of so many that is full: it stays so, since it asks the wall clock; all are refused."""
+    window, item = MovingWindowRateLimiter(MemoryStorage()), RateLimitItemPerHour(calls * weight)
+    for _ in range(calls):
+        await window.hit(item, "k", cost=weight)
+    return case("await window.hit(item, 'k', cost=weight)", window=window, item=item, weight=weight)
+
+
 async def benchmark(report: Report) -> None:
     for algorithm in ALGORITHMS:
         name = algorithm.__name__
@@ -44,10 +59,17 @@ async def benchmark(report: Report) -> None:
             large: flowing(algorithm, LARGE),
             heavy: flowing(algorithm, SMALL, HEAVY),
         }
-        report.add(await measure(cases))
-        report.at_most(f"{name}: window of {LARGE} / {SMALL}", report.ratio(large, small), 1.3)
-        report.at_most(f"{name}: weight {HEAVY} / 1", report.ratio(heavy, small), 1.3)
+        table = report.times(name, await measure(cases), small)
+        report.at_most(f"{name}: window of {LARGE} / {SMALL}", table.ratio(large, small), 1.3)
+        report.at_most(f"{name}: weight {HEAVY} / 1", table.ratio(heavy, small), 1.3)
+    small = f"limits, moving window, {SMALL} units"
+    cases = {
+        small: await theirs(SMALL),
+        f"limits, moving window, {LARGE} units": await theirs(LARGE),
+        f"limits, moving window, {SMALL} calls of {HEAVY}": await theirs(SMALL, HEAVY),
+    }
+    report.times("limits, moving window, refused", await measure(cases), small)
 
 
 if __name__ == "__main__":
-    main("window", benchmark)
+    main(benchmark)

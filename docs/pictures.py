@@ -1,12 +1,13 @@
 """Draw the pictures of the algorithms, by running them: `python docs/pictures.py` writes them into docs/images.
 
-The same requests meet each algorithm, on a manual clock, so the pictures show what the code does and are the same
-whenever they are drawn. A test compares them with those that are kept.
+The same requests meet each algorithm, on a manual clock, so the pictures show what the code does. Each says what it was
+drawn from, and a test compares that with what the code does now.
 """
 
 from __future__ import annotations
 
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,7 +102,14 @@ def write(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     with mpl.rc_context(STYLE):
         for name, algorithm in PICTURES.items():
-            draw(algorithm).savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+            figure = draw(algorithm)
+            metadata = {"Date": None, "Creator": None, "Description": digest(run(algorithm))}
+            figure.savefig(folder / f"{name}.svg", metadata=metadata)
+
+
+def digest(requests: Requests) -> str:
+    """Return what tells one outcome from another: it stands in the picture, whatever draws it."""
+    return sha256(repr(requests).encode()).hexdigest()
 
 
 if __name__ == "__main__":

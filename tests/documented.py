@@ -1,5 +1,8 @@
 """Runs the examples of a page: `python documented.py PAGE` runs its blocks in order, as one session.
 
+Blocks that are marked `py` show code for another library: `python documented.py PAGE py` runs those, where it is
+installed.
+
 A block may await at its top level. What it prints is compared with its lines that begin with ``# ->``, if it has any.
 Whole programs, which start an event loop or processes of their own, are left to the test that runs each as a file.
 """
@@ -72,13 +75,13 @@ def sessions(page: Path) -> Iterator[Session]:
         yield from (Session(text.count("\n", 0, fence.start()) + 1, command, printed) for command in commands)
 
 
-def run(page: Path) -> None:
-    """Run the blocks of a page, all on one event loop."""
+def run(page: Path, language: str = "python") -> None:
+    """Run the blocks of a page that are in this language, all on one event loop."""
     logging.getLogger("pyrate_limiter").addHandler(logging.NullHandler())
     servers = {name: os.environ[name] for name in SERVERS if name in os.environ}
     names: dict[str, Any] = {"__name__": "documented", **servers}
     with asyncio.Runner() as runner:
-        for block in blocks(page, "python"):
+        for block in blocks(page, language):
             if not block.is_program:
                 block.check(_run_block(runner, page, block, names))
 
@@ -95,4 +98,4 @@ def _run_block(runner: asyncio.Runner, page: Path, block: Block, names: dict[str
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]))
+    run(Path(sys.argv[1]), *sys.argv[2:])

@@ -14,6 +14,8 @@ from pyrate_limiter import BEHIND, GCRA, AbstractBucket, Answer, Ask, InMemoryBu
 from pyrate_limiter.algorithms import State, decide
 from pyrate_limiter.testing import ScriptedStore
 from pyrate_limiter.testing.contract import BucketContract
+from pyrate_limiter.waiting.courier import Courier
+from pyrate_limiter.waiting.lines import Lines
 from pyrate_limiter.waiting.room import Room
 
 MANY_TAKE_BACK = "test_what_is_granted_to_the_cancelled_goes_back"
@@ -156,10 +158,10 @@ async def test_a_wait_that_is_too_short_is_caught(algorithm: Any) -> None:
         await _contract(InMemoryBucket).test_a_wait_is_exact(algorithm)
 
 
-def _deliver_to_the_living(room: Room, callers: Any, answers: Any) -> None:
+def _deliver_to_the_living(courier: Courier, callers: Any, answers: Any, now: float) -> None:
     """Forget what the store granted to one who left during the call."""
-    kept = [(c, a) for c, a in zip(callers, answers, strict=True) if c is None or not (c.gone or c.settled)]
-    _deliver(room, [caller for caller, _ in kept], [answer for _, answer in kept])
+    kept = [(c, a) for c, a in zip(callers, answers, strict=True) if c is None or not c.settled]
+    _deliver(courier, [caller for caller, _ in kept], [answer for _, answer in kept], now)
 
 
 def _last_first(line: Any, units: float, most: int) -> list[Any]:
@@ -167,19 +169,21 @@ def _last_first(line: Any, units: float, most: int) -> list[Any]:
     return list(reversed(line._waiters))[:1]
 
 
-_deliver = Room._deliver
+_deliver = Courier._deliver
 WRONG_ROOMS = [
-    ("_deliver", _deliver_to_the_living, MANY_TAKE_BACK),
-    ("rouse", lambda room, key: None, "test_the_next_moves_up_at_once"),
-    ("close", lambda room, error, owner=None: room._work(), "test_closing_ends_the_waits"),
+    (Courier, "_deliver", _deliver_to_the_living, MANY_TAKE_BACK),
+    (Lines, "rouse", lambda lines, key: None, "test_the_next_moves_up_at_once"),
+    (Room, "close", lambda room, error, owner=None: room._courier.work(), "test_closing_ends_the_waits"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("method", "wrong", "test"), WRONG_ROOMS, ids=lambda value: value if isinstance(value, str) else ""
+    ("part", "method", "wrong", "test"), WRONG_ROOMS, ids=lambda value: value if isinstance(value, str) else ""
 )
-async def test_a_wrong_room_is_caught(method: str, wrong: Any, test: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Room, method, wrong)
+async def test_a_wrong_room_is_caught(
+    part: type, method: str, wrong: Any, test: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part, method, wrong)
     await _fails(partial(ScriptedStore, delay=0.004), test)
 
 

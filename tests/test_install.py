@@ -77,7 +77,7 @@ def test_a_limiter_in_memory_limits(python: Path):
     assert run(python, USE) == "[True, True, False]"
 
 
-def test_the_wheel_is_typed_and_carries_nothing_else(wheel: Path):
+def test_the_wheel_is_typed_and_carries_the_page_and_nothing_else(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
-    assert "pyrate_limiter/py.typed" in names
+    assert {"pyrate_limiter/py.typed", "pyrate_limiter/cli/demo/page.html"} <= set(names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"pyrate_limiter", "pyrate_limiter_anyio"}

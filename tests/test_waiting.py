@@ -23,6 +23,7 @@ from pyrate_limiter import (
     InMemoryBucket,
     LeakyBucket,
     Limiter,
+    LimiterClosed,
     LimiterDelayException,
     Rate,
     SlidingWindowCounter,
@@ -31,7 +32,7 @@ from pyrate_limiter import (
 )
 from pyrate_limiter.testing import LoopClock, ScriptedStore
 from pyrate_limiter.testing.stamps import most_in_any
-from pyrate_limiter.waiting import Room
+from pyrate_limiter.waiting.courier import Courier
 
 from .virtual import virtual_backends
 
@@ -190,14 +191,14 @@ async def test_many_on_many_keys_take_a_handful_of_calls() -> None:
 async def test_one_courier_serves_who_asks_again_at_once(
     monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
 ) -> None:
-    couriers: list[Room] = []
-    serve = Room._serve
+    couriers: list[Courier] = []
+    serve = Courier._serve
 
-    def counted(room: Room) -> Any:
-        couriers.append(room)
-        return serve(room)
+    def counted(courier: Courier) -> Any:
+        couriers.append(courier)
+        return serve(courier)
 
-    monkeypatch.setattr(Room, "_serve", counted)
+    monkeypatch.setattr(Courier, "_serve", counted)
     store = scripted(Rate(1000, 1000))
     for _ in range(20):
         await store.take()
@@ -434,6 +435,116 @@ async def test_ten_thousand_waiters_in_memory_take_three_calls(monkeypatch: pyte
     assert time.process_time() - spent < 60
     assert len([n for n in calls if n > 1]) <= 3
     assert callers.stamps == sorted(callers.stamps)
+
+
+async def test_who_comes_while_the_first_is_being_refused_stands_behind_it_and_waits() -> None:
+    store = scripted(Rate(1, 1000), delay=0.01)
+    await store.acquire()
+    callers = Callers(store)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(callers.acquire)
+        await anyio.sleep(0.005)  # the first is being asked for
+        for others in ({}, {"timeout": 0.5}, {"key": "free"}):
+            tasks.start_soon(partial(callers.acquire, **others))
+            await anyio.sleep(0.001)
+        await anyio.sleep(0.004)
+        assert len(callers.errors) == 1
+        assert store.statistics().waiting == 2
+    assert [decision and round(decision.waited) for decision in callers.decisions] == [1, 2, None, 0]
+
+
+async def test_those_in_line_and_newcomers_have_calls_that_are_full_by_turns() -> None:
+    store = scripted(Rate(20, 1000), delay=0.01)
+    store.batch = 2
+    await store.acquire(20, key="line")
+    callers = Callers(store)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(callers.all, [1] * 12, lambda _: "line")
+        await anyio.sleep(0.98)
+        before = len(store.calls)
+        tasks.start_soon(callers.all, [1] * 20, str)
+    in_line = ["line" in {ask.key for ask in call} for call in store.calls[before:]]
+    due = in_line.index(True)
+    assert 1 <= due <= 5
+    assert in_line[due : due + 8] == [True, False] * 4
+
+
+@pytest.mark.parametrize("most", [0, 1])
+@both
+async def test_who_was_not_let_wait_leaves_nothing_behind(make: Any, most: int) -> None:
+    bucket = make(Rate(1, 1000))
+    limiter = Limiter(bucket, max_waiters=most)
+    await limiter.acquire()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(most):
+            tasks.start_soon(limiter.acquire)
+        await anyio.sleep(0.1)
+        with pytest.raises(BucketFullException):
+            await limiter.acquire()
+    await anyio.sleep(0.001)
+    assert not bucket._rooms
+
+
+@both
+async def test_what_makes_no_sense_leaves_nothing_behind(make: Any) -> None:
+    bucket = make(Rate(1, 1000))
+    for key, weight in (("\ud800", 1), ("", 2), ("", -1)):
+        with pytest.raises(ValueError, match="encode|never|0 or more"):
+            await bucket.acquire(weight, key=key)
+    assert not bucket._rooms
+
+
+async def test_nobody_overtakes_one_who_found_the_lock_held() -> None:
+    bucket = memory(Rate(1, 60_000))
+    step, bucket._step = bucket._step, lambda asks: None  # type: ignore[method-assign]
+    callers = Callers(bucket)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(callers.acquire, timeout=0))
+        await anyio.sleep(0.01)
+        bucket._step = step  # type: ignore[method-assign]
+        tasks.start_soon(partial(callers.acquire, timeout=0))
+    assert [decision is not None for decision in callers.decisions] == [True, False]
+
+
+async def test_all_who_close_wait_until_nothing_is_under_way() -> None:
+    store = scripted(Rate(1, 1000), delay=0.1)
+    closed: list[float] = []
+
+    async def close() -> None:
+        await store.aclose()
+        closed.append(anyio.current_time())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_refused, store)
+        await anyio.sleep(0.01)
+        start = anyio.current_time()
+        tasks.start_soon(close)
+        tasks.start_soon(close)
+    assert [end - start for end in closed] == pytest.approx([0.19, 0.19], abs=0.001)  # what was granted goes back
+
+
+async def _refused(store: AbstractBucket) -> None:
+    with pytest.raises(LimiterClosed):
+        await store.take()
+
+
+@pytest.mark.parametrize("after", [None, 0, 0.001, 0.004])
+async def test_takes_of_a_courier_that_was_cancelled_are_asked_for_again(
+    after: float | None, anyio_backend_name: str
+) -> None:
+    if anyio_backend_name == "trio":
+        return  # nobody can cancel a system task but the run's end
+    store = scripted(Rate(3, 1000), delay=0.005)
+    waiting = [asyncio.ensure_future(store.acquire()) for _ in range(3)]
+    await asyncio.sleep(0)
+    if after is not None:
+        await asyncio.sleep(after)
+    couriers = [task for task in asyncio.all_tasks() if "courier" in task.get_name()]
+    assert len(couriers) == 1
+    couriers[0].cancel()
+    done, _ = await asyncio.wait(waiting, timeout=5)
+    assert len(done) == 3
+    assert all(task.result().allowed for task in done)
 
 
 async def test_a_courier_that_was_cancelled_is_replaced(anyio_backend_name: str) -> None:

@@ -15,7 +15,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .bucket import in_place
 from .decisions import UNNAMED, Decision
-from .errors import WouldBlock
+from .errors import WeightTooLarge, WouldBlock
 from .waiting import running
 
 if TYPE_CHECKING:
@@ -70,8 +70,14 @@ class SyncLimiter:
     def _try_acquire(self, name: str, weight: int, blocking: bool, timeout: float) -> bool:
         limiter = self._limiter
         patience = limiter._check(name, weight, blocking, timeout)
-        attempt = partial(limiter._attempt, name, weight, patience)
-        return limiter._as_bool(run(attempt, instead="try_acquire_async", undo=limiter.refund), patience)
+        request = partial(limiter._request, name, weight, patience)
+        try:
+            decision = run(request, instead="try_acquire_async", undo=limiter.refund)
+        except WeightTooLarge:
+            if limiter._raises:
+                raise
+            return False
+        return limiter._as_bool(decision, patience)
 
 
 class Portal:

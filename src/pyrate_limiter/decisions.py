@@ -23,7 +23,8 @@ class Ask(NamedTuple):
 
     Attributes:
         key: whose budget.
-        cost: > 0 takes; 0 looks whether one unit would fit; < 0 gives back what was stamped `at`; `RESET` forgets all.
+        cost: above 0 takes; 0 looks whether one unit would fit; below 0 gives back what was stamped `at`; `RESET`
+            forgets all.
         patience: how long this caller can still wait, in microseconds; 0 answers now and leaves.
         at: the stamp of what is given back.
         degraded: whether what is given back was granted by a stand-in.

@@ -13,7 +13,7 @@ MICROSECONDS = 1000
 
 
 class Duration(IntEnum):
-    """Lengths of time in milliseconds."""
+    """Lengths of time in milliseconds: SECOND, MINUTE, HOUR, DAY, WEEK."""
 
     SECOND = 1000
     MINUTE = 60 * SECOND

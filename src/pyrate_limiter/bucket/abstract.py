@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ..algorithms import Algorithm, Rule, SlidingWindowLog, bind
 from ..decisions import RESET, Answer, Ask, Decision
 from ..errors import LimiterClosed, LimiterDelayException, WeightTooLarge
 from ..rates import Rate, as_rates
-from ..waiting import Patience, Room, loop_of, running
+from ..waiting import Make, Patience, Room, loop_of, running
 from .checks import as_patience, valid_key, valid_weight
 from .forks import forks
 
+T = TypeVar("T")
 NOT_AT_ALL = Patience(0)
 _tuple = tuple.__new__
 
@@ -183,22 +184,29 @@ class AbstractBucket(ABC):
         self._rooms = {}
         self._owed = deque()
 
-    async def _request(self, key: str, name: str, weight: int, patience: Patience) -> Decision:
+    def _request(self, key: str, name: str, weight: int, patience: Patience) -> Coroutine[Any, Any, Decision]:
         """Take, waiting as `patience` says, and return the decision whatever it is."""
-        if not valid_weight(weight):
-            answer = await self._run(Ask(valid_key(key), 0))
-            return self._decision(name, 0, answer._replace(wait=0))
-        if weight > self.capacity:
-            raise WeightTooLarge.over(self.capacity, name, weight, self._narrowest())
-        first = self._at_once(valid_key(key), weight)
-        if first is not None and (not first.wait or first.wait > patience.limit):
-            return self._decision(name, weight, first)
-        return self._decision(name, weight, *await self._room().ask(key, weight, patience, first))
+        return self._ask(key, name, weight, patience, self._decision)
 
-    def _at_once(self, key: str, cost: int) -> Answer | None:
-        """Return the answer if it can be had in place, or None."""
-        self._require_open()
-        return None
+    def _ask(self, key: str, name: str, weight: int, patience: Patience, make: Make[T]) -> Coroutine[Any, Any, T]:
+        """Take, waiting as `patience` says, and return what is made of the answer."""
+        if type(weight) is not int or not 0 < weight <= self.capacity:
+            return self._ask_oddly(key, name, weight, patience, make)
+        if self.closed:
+            raise self._closed_error()
+        valid_key(key)
+        room = self._rooms.get(running()) or self._room()
+        return room.ask(key, name, weight, patience, None, make)
+
+    async def _ask_oddly(self, key: str, name: str, weight: int, patience: Patience, make: Make[T]) -> T:
+        """Do so with a weight that is not simply an int from 1 to the capacity."""
+        units = int(valid_weight(weight))
+        if units > self.capacity:
+            raise WeightTooLarge.over(self.capacity, name, units, self._narrowest())
+        if units:
+            return await self._ask(key, name, units, patience, make)
+        answer = await self._run(Ask(valid_key(key), 0))
+        return make(name, 0, answer._replace(wait=0), 0.0)
 
     async def _run(self, ask: Ask) -> Answer:
         """Look, give back or reset."""

@@ -12,7 +12,7 @@ def valid_weight(weight: int) -> int:
         TypeError: it is not an int (a bool is none either).
         ValueError: it is negative.
     """
-    if isinstance(weight, bool) or not isinstance(weight, int):
+    if type(weight) is not int and (isinstance(weight, bool) or not isinstance(weight, int)):
         raise TypeError(f"weight must be an int, 0 or more, not {weight!r}")
     if weight < 0:
         raise ValueError(f"weight must be 0 or more, not {weight}; to give back, use refund()")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
 from ..decisions import BUSY, Answer, Ask, Decision
-from ..waiting import running
+from ..waiting import Make, Patience, running
 from .abstract import AbstractBucket
+from .checks import valid_key
+
+T = TypeVar("T")
 
 in_place: ContextVar[bool] = ContextVar("in_place", default=False)
 """Whether this is a sync call on a thread that runs an event loop: it may open a file there, since nobody else can."""
@@ -30,10 +33,12 @@ class InPlace(Protocol):
 class Nowhere:
     """Where nothing can be decided in place."""
 
-    def _take(self, name: str, weight: int, keyed: bool) -> int:
+    @staticmethod
+    def _take(name: str, weight: int, keyed: bool) -> int:
         return BUSY
 
-    def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
+    @staticmethod
+    def _decide(name: str, weight: int, keyed: bool) -> Decision | None:
         return None
 
 
@@ -77,7 +82,16 @@ class InstantBucket(AbstractBucket):
         """Do what has to be done before the next step: let some time go by."""
         await anyio.sleep(seconds)
 
+    def _ask(self, key: str, name: str, weight: int, patience: Patience, make: Make[T]) -> Coroutine[Any, Any, T]:
+        if type(weight) is not int or not 0 < weight <= self.capacity:
+            return self._ask_oddly(key, name, weight, patience, make)
+        first = self._at_once(valid_key(key), weight)
+        if first is None or 0 < first.wait <= patience.limit:
+            return self._room().ask(key, name, weight, patience, first, make)
+        return _known(make(name, weight, first, 0.0))
+
     def _at_once(self, key: str, cost: int) -> Answer | None:
+        """Return the answer if it can be had in place; None if somebody waits or the lock is held elsewhere."""
         self._require_open()
         if self._rooms and (room := self._rooms.get(running())) and key in room:
             return None
@@ -102,4 +116,10 @@ class InstantBucket(AbstractBucket):
             room.rouse(ask.key)
 
 
-NOWHERE = Nowhere()
+async def _known(made: T) -> T:
+    return made
+
+
+NOWHERE: InPlace = Nowhere
+"""The class itself: the interpreter does not learn where an attribute is whose default is an object of a class of ours,
+and this one is read at every call."""

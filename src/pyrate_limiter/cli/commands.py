@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .demo import demo
 from .inspect import inspect, reset
 from .replay import replay
 from .simulate import simulate
@@ -18,3 +19,4 @@ commands.add_command(simulate)
 commands.add_command(replay)
 commands.add_command(inspect)
 commands.add_command(reset)
+commands.add_command(demo)

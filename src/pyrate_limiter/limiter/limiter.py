@@ -13,7 +13,7 @@ from ..blocking import SyncLimiter, run
 from ..bucket import NOT_AT_ALL, NOWHERE, AbstractBucket, InPlace, InstantBucket, as_patience, valid_weight
 from ..buckets.memory import InMemoryBucket
 from ..clocks import Clock
-from ..decisions import FOREVER, UNNAMED, Decision
+from ..decisions import FOREVER, UNNAMED, Answer, Decision
 from ..errors import BucketFullException, LimiterClosed, LimiterDelayException, RateLimitError, WeightTooLarge
 from ..rates import MICROSECONDS, Rate
 from ..routing import BucketAsyncWrapper, BucketFactory
@@ -183,8 +183,10 @@ class Limiter(Generic[Result_co]):
             RateLimitError: with `raise_when_fail`, instead of False.
         """
         if self._awaited:
-            self._check(name, weight, blocking, timeout)
-            return cast("Result_co", PendingBool(self.try_acquire_async(name, weight, blocking, timeout)))
+            patience = self._check(name, weight, blocking, timeout)
+            if self._at_hand is NOWHERE:
+                return PendingBool(self._try(name, weight, patience))  # type: ignore[return-value]
+            return PendingBool(self.try_acquire_async(name, weight, blocking, timeout))  # type: ignore[return-value]
         if timeout == -1:
             wait = self._at_hand._take(name, weight, self._keyed)
             if not wait:
@@ -203,8 +205,7 @@ class Limiter(Generic[Result_co]):
                 return True
             if wait > 0 and not blocking and not self._raises:
                 return False
-        patience = self._check(name, weight, blocking, timeout)
-        return self._as_bool(await self._attempt(name, weight, patience), patience)
+        return await self._try(name, weight, self._check(name, weight, blocking, timeout))
 
     async def acquire(self, name: str = UNNAMED, weight: int = 1, timeout: float = -1) -> Decision:
         """Take `weight` units, waiting for them in order of arrival.
@@ -361,10 +362,26 @@ class Limiter(Generic[Result_co]):
 
     # The long way.
 
-    async def _request(self, name: str, weight: int, patience: Patience) -> Decision:
+    async def _try(self, name: str, weight: int, patience: Patience) -> bool:
+        """Do as `try_acquire` does, with arguments that were checked, where nothing can be decided in place."""
         bucket = self._bucket
-        if bucket is None or self._closed:
-            bucket = await self._route(name, weight)
+        try:
+            if bucket is None or self._raises or self._closed or self._disabled:
+                return self._as_bool(await self._request(name, weight, patience), patience)
+            return await bucket._ask(name if self._keyed else "", name, weight, patience, _admitted)
+        except WeightTooLarge:
+            if self._raises:
+                raise
+            return False
+
+    def _request(self, name: str, weight: int, patience: Patience) -> Coroutine[Any, Any, Decision]:
+        bucket = self._bucket
+        if bucket is None or self._closed or self._disabled:
+            return self._request_routed(name, weight, patience)
+        return bucket._request(self._key(name), name, weight, patience)
+
+    async def _request_routed(self, name: str, weight: int, patience: Patience) -> Decision:
+        bucket = await self._route(name, weight)
         if self._disabled:
             rate = bucket.rates[0]
             return Decision(True, name, valid_weight(weight), 0, 0.0, 0.0, rate.limit, rate.limit, rate)
@@ -400,19 +417,10 @@ class Limiter(Generic[Result_co]):
             )
         return self._patience._replace(limit=min(as_patience(timeout), self._patience.limit))
 
-    async def _attempt(self, name: str, weight: int, patience: Patience) -> Decision | None:
-        """Return the decision, or None where a call that answers with a bool may say False to what never fits."""
-        try:
-            return await self._request(name, weight, patience)
-        except WeightTooLarge:
-            if self._raises:
-                raise
-            return None
-
-    def _as_bool(self, decision: Decision | None, patience: Patience) -> bool:
-        if decision is not None and not decision and self._raises:
+    def _as_bool(self, decision: Decision, patience: Patience) -> bool:
+        if self._raises and not decision.allowed:
             raise self._refusal(decision, patience)
-        return bool(decision)
+        return decision.allowed
 
     def _refusal(self, decision: Decision, patience: Patience) -> RateLimitError:
         if patience is not NOT_AT_ALL and decision.retry_after * 1e6 > patience.limit:
@@ -447,6 +455,10 @@ class Limiter(Generic[Result_co]):
             "async_wrapper": self._awaited,
             "max_waiters": most,
         }
+
+
+def _admitted(name: str, weight: int, answer: Answer, waited: float) -> bool:
+    return not answer.wait
 
 
 def _rebuild(argument: AbstractBucket | BucketFactory, settings: dict[str, Any]) -> Limiter[Any]:

@@ -3,5 +3,6 @@
 from .line import Patience
 from .loops import loop_of, running
 from .room import Room
+from .store import Make
 
-__all__ = ["Patience", "Room", "loop_of", "running"]
+__all__ = ["Make", "Patience", "Room", "loop_of", "running"]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from ..decisions import FOREVER, Answer, Ask
-from .loops import Turn
-
-NEVER = float("inf")
+from .loops import NEVER, Turn
 
 
 class Patience(NamedTuple):
@@ -31,74 +29,72 @@ class Patience(NamedTuple):
     owner: object = None
 
 
+AT_ONCE = Patience(0)
+
+
 class Caller:
-    """Somebody who awaits the answer to an ask of any kind.
+    """Somebody who awaits the answer to an ask, and may wait for it in a line.
 
     Attributes:
-        settled: whether the outcome is known, even if the caller has not yet run to see it.
-        gone: whether it left before that.
+        ask: what it asks.
+        turn: the moment that it waits for.
+        patience: how it waits.
+        deadline: by the loop's clock, buffers apart.
+        settled: whether the outcome is known, even if the caller has not yet run to see it, or is not wanted any more.
+        answer: the outcome, once it is settled and there is one.
+        failure: the outcome where there is no answer: an error, and the trace of what raised it.
+        line: where it stands, or None.
+        waits: whether it is counted among those who wait.
+        slept: whether it was refused as the head of its line.
     """
 
-    __slots__ = ("answer", "ask", "error", "gone", "settled", "trace", "turn")
+    __slots__ = (
+        "answer", "ask", "deadline", "failure", "line", "patience", "settled", "slept", "turn", "waits",
+    )  # fmt: skip
+    answer: Answer
 
-    def __init__(self, ask: Ask, turn: Turn) -> None:
+    def __init__(self, ask: Ask, turn: Turn, patience: Patience = AT_ONCE, deadline: float = NEVER) -> None:
         self.ask = ask
         self.turn = turn
-        self.answer: Answer | None = None
-        self.error: BaseException | None = None
-        self.trace: TracebackType | None = None
-        self.gone = False
-        self.settled = False
-
-    def settle(self, answer: Answer) -> None:
-        """Tell the caller the answer."""
-        self.answer = answer
-        self.settled = True
-        self.turn.come()
-
-    def fail(self, error: BaseException) -> None:
-        """Tell the caller that there is no answer."""
-        self.error, self.trace = error, error.__traceback__
-        self.settled = True
-        self.turn.come()
-
-
-class Waiter(Caller):
-    """A caller who takes, and may wait for it in a line."""
-
-    __slots__ = ("deadline", "margin", "patience", "slept", "waits")
-
-    def __init__(self, ask: Ask, turn: Turn, patience: Patience, now: float, margin: float) -> None:
-        super().__init__(ask, turn)
         self.patience = patience
-        self.deadline = now + patience.limit / 1e6 if 0 < patience.limit < FOREVER else NEVER
-        self.margin = margin
+        self.deadline = deadline
+        self.settled = False
+        self.failure: tuple[BaseException, TracebackType | None] | None = None
+        self.line: Line | None = None
         self.waits = False
         self.slept = False
 
-    def until(self, margin: float) -> float:
-        """Return its deadline, later by the buffers that its line has slept since it came: they do not count."""
-        return self.deadline + margin - self.margin
-
-    def renewed(self, now: float, margin: float) -> Ask:
+    def renewed(self, now: float) -> Ask:
         """Return its ask, with the patience that it has left."""
-        if self.slept or self.deadline != NEVER:
-            patience = self.patience_at(now, margin)
-            if patience != self.ask.patience:
-                self.ask = self.ask._replace(patience=patience)
+        patience = self.patience_at(now)
+        if patience != self.ask.patience:
+            self.ask = self.ask._replace(patience=patience)
         return self.ask
 
-    def patience_at(self, now: float, margin: float) -> int:
+    def patience_at(self, now: float) -> int:
         """Return the microseconds that it can still wait."""
         if self.slept and self.patience.once:
             return 0
         if self.deadline == NEVER:
             return self.patience.limit
-        return max(0, round((self.until(margin) - now) * 1e6))
+        return max(0, round((self.until - now) * 1e6))
+
+    @property
+    def until(self) -> float:
+        """Its deadline, later by the buffers that its line has slept since it came: they do not count."""
+        return self.deadline if self.line is None else self.deadline + self.line.margin_since(self)
+
+    def give_up(self) -> NoReturn:
+        """Raise the error that there is instead of an answer.
+
+        It may reach many callers: each raises it with the trace of the call alone.
+        """
+        error, trace = self.failure or (RuntimeError("there is an answer"), None)
+        raise error.with_traceback(trace)
 
 
 class Line:
-    """The waiters for one key.
+    """The waiters for one key; there is one from the first refusal of somebody who stays until nobody is left.
 
     Attributes:
         key: of the bucket.
@@ -107,7 +103,6 @@ class Line:
         fits: when its head is admitted if nobody else comes, by the loop's clock; None while that is not known.
         due: when its head is to be asked again; None while it is asked or ready to be.
         refused: what its head was told last.
-        pressed: whether anybody in it was refused since it was last empty.
         margin: the seconds of buffer that were added to its sleeps so far.
         judged: whether all in line were told if they wait in vain.
         reach: how many of it are asked for in the next call: twice as many as were granted in the last one.
@@ -116,8 +111,8 @@ class Line:
     """
 
     __slots__ = (
-        "_waiters", "due", "fits", "head_cost", "heaviest", "judged", "key", "margin", "pressed", "reach", "ready",
-        "refused", "units",
+        "_waiters", "due", "fits", "head_cost", "heaviest", "judged", "key", "margin", "reach", "ready", "refused",
+        "units",
     )  # fmt: skip
 
     def __init__(self, key: str) -> None:
@@ -127,37 +122,34 @@ class Line:
         self.fits: float | None = None
         self.due: float | None = None
         self.refused: Answer | None = None
-        self.pressed = False
         self.margin = 0.0
         self.judged = True
         self.reach = NEVER
         self.ready = False
         self.head_cost = 0
-        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
+        self._waiters: OrderedDict[Caller, float] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._waiters)
-
-    def __iter__(self) -> Iterator[Waiter]:
+    def __iter__(self) -> Iterator[Caller]:
         return iter(self._waiters)
 
-    def __contains__(self, waiter: Waiter) -> bool:
-        return waiter in self._waiters
-
-    def join(self, waiter: Waiter) -> None:
+    def join(self, waiter: Caller) -> None:
         """Stand at the end."""
-        self._waiters[waiter] = None
+        # The buffers that were slept before this moment: without that of a sleep which is under way.
+        margin = self.margin if self.due is None or self.fits is None else self.margin - (self.due - self.fits)
+        self._waiters[waiter] = margin
         self.units += waiter.ask.cost
         self.heaviest = max(self.heaviest, waiter.ask.cost)
+        waiter.line = self
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, waiter: Caller) -> None:
         """Step out of the line, from wherever one stands."""
         del self._waiters[waiter]
         self.units -= waiter.ask.cost
+        waiter.line = None
 
-    def prefix(self, units: float, most: float) -> list[Waiter]:
+    def prefix(self, units: float, most: float) -> list[Caller]:
         """Return the first waiters who weigh no more than `units` together, at most `most` and at least one."""
-        chosen: list[Waiter] = []
+        chosen: list[Caller] = []
         for waiter in self._waiters:
             units -= waiter.ask.cost
             if chosen and (units < 0 or len(chosen) == most):
@@ -165,21 +157,21 @@ class Line:
             chosen.append(waiter)
         return chosen
 
-    def sleep(self, answer: Answer, head: Waiter, now: float) -> None:
-        """Note that the head was refused, and when to ask for it again."""
+    def sleep(self, answer: Answer, head: Caller, now: float) -> float:
+        """Note that the head was refused, and return when to ask for it again."""
         head.slept = True
         self.head_cost = head.ask.cost
         self.refused = answer
         self.fits = now + answer.wait / 1e6
         self.due = self.fits + head.patience.buffer / 1e6
         self.margin += head.patience.buffer / 1e6
+        return self.due
 
-    @property
-    def margin_before(self) -> float:
-        """The buffers that were slept before this moment: without that of a sleep which is under way."""
-        return self.margin if self.due is None or self.fits is None else self.margin - (self.due - self.fits)
+    def margin_since(self, waiter: Caller) -> float:
+        """Return the seconds of buffer that were added to the sleeps since a waiter came."""
+        return self.margin - self._waiters[waiter]
 
-    def ahead_of(self, waiter: Waiter) -> int:
+    def ahead_of(self, waiter: Caller) -> int:
         """Return the units in front of a waiter."""
         ahead = 0
         for other in self._waiters:

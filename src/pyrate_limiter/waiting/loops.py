@@ -16,17 +16,10 @@ if TYPE_CHECKING:
     import trio
 
 logger = logging.getLogger("pyrate_limiter")
+NEVER = float("inf")
 Serve: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-
-
-class Turn(Protocol):
-    """A moment that a task waits for."""
-
-    def wait(self, until: float) -> Awaitable[None]:
-        """Wait until it comes, or until this time of the loop's clock."""
-
-    def come(self) -> None:
-        """Let it come; more than once is as good as once."""
+Turn: TypeAlias = Any
+"""A moment that a task waits for: a future on asyncio, an Event on trio."""
 
 
 class Loop(Protocol):
@@ -38,6 +31,12 @@ class Loop(Protocol):
     def turn(self) -> Turn:
         """Return a new moment to wait for."""
 
+    def wait(self, turn: Turn, until: float) -> Awaitable[None]:
+        """Wait until a moment comes, or until this time of the loop's clock; for each of them once."""
+
+    def come(self, turn: Turn) -> None:
+        """Let a moment come; more than once is as good as once."""
+
     def breath(self) -> Awaitable[None]:
         """Let those go first who are ready to run."""
 
@@ -48,40 +47,28 @@ class Loop(Protocol):
         """Call a function in the loop, from any thread; do nothing if the loop has ended."""
 
 
-class AsyncioTurn:
-    """A future of the loop's own."""
-
-    __slots__ = ("_future", "_loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._future: asyncio.Future[None] = loop.create_future()
-
-    def wait(self, until: float) -> Awaitable[None]:
-        return self._future if until == float("inf") else self._wait_until(until)
-
-    async def _wait_until(self, until: float) -> None:
-        timer = self._loop.call_at(until, self.come)
-        try:
-            await self._future
-        finally:
-            timer.cancel()
-
-    def come(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-
 class AsyncioLoop:
     """asyncio, and what stands in for its loop, such as uvloop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
         self.time = loop.time
+        self.turn = loop.create_future
 
-    def turn(self) -> AsyncioTurn:
-        return AsyncioTurn(self._loop)
+    def wait(self, turn: asyncio.Future[None], until: float) -> Awaitable[None]:
+        return turn if until == NEVER else self._wait_until(turn, until)
+
+    def come(self, turn: asyncio.Future[None]) -> None:
+        if not turn.done():
+            turn.set_result(None)
+
+    async def _wait_until(self, turn: asyncio.Future[None], until: float) -> None:
+        timer = self._loop.call_at(until, self.come, turn)
+        try:
+            await turn
+        finally:
+            timer.cancel()
 
     def breath(self) -> Awaitable[None]:
         return asyncio.sleep(0)
@@ -89,30 +76,12 @@ class AsyncioLoop:
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         # A context of its own: the courier serves many callers and must not speak in the name of the first.
         task = self._loop.create_task(serve(), name="pyrate_limiter courier", context=Context())
-        self._tasks.add(task)  # the loop itself holds tasks only weakly
-        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: ended())
+        self._task = task  # the loop itself holds tasks only weakly
 
     def call_soon_threadsafe(self, function: Callable[[], None]) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function)
-
-
-class TrioTurn:
-    """An event of trio's."""
-
-    __slots__ = ("_event", "_trio")
-
-    def __init__(self) -> None:
-        self._trio = sys.modules["trio"]
-        self._event: trio.Event = self._trio.Event()
-
-    async def wait(self, until: float) -> None:
-        with self._trio.CancelScope(deadline=until):
-            await self._event.wait()
-
-    def come(self) -> None:
-        self._event.set()
 
 
 class TrioLoop:
@@ -122,9 +91,17 @@ class TrioLoop:
         self._token = token
         self._trio = sys.modules["trio"]
         self.time: Callable[[], float] = self._trio.current_time
+        self.turn: Callable[[], trio.Event] = self._trio.Event
 
-    def turn(self) -> TrioTurn:
-        return TrioTurn()
+    def wait(self, turn: trio.Event, until: float) -> Awaitable[None]:
+        return turn.wait() if until == NEVER else self._wait_until(turn, until)
+
+    def come(self, turn: trio.Event) -> None:
+        turn.set()
+
+    async def _wait_until(self, turn: trio.Event, until: float) -> None:
+        with self._trio.CancelScope(deadline=until):
+            await turn.wait()
 
     def breath(self) -> Awaitable[None]:
         return cast("Awaitable[None]", self._trio.lowlevel.checkpoint())
@@ -150,11 +127,8 @@ class TrioLoop:
 
 def running() -> Any:
     """Return what tells the running event loop from others, or None where none runs."""
-    if (trio_ := sys.modules.get("trio")) is not None:
-        try:
-            return trio_.lowlevel.current_trio_token()
-        except RuntimeError:
-            pass
+    if (trio_ := sys.modules.get("trio")) is not None and trio_.lowlevel.in_trio_run():
+        return trio_.lowlevel.current_trio_token()
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
