@@ -13,6 +13,8 @@ MODULES = [
     "decisions",
     "errors",
     "clocks",
+    "listening",
+    "bucket.statistics",
     "algorithms.rule",
     "algorithms.decide",
     "algorithms.gcra",

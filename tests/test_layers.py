@@ -19,11 +19,11 @@ FLOORS = (
     {"rates", "decisions", "clocks", "errors"},
     {"algorithms"},
     {"waiting"},
-    {"bucket", "routing"},
+    {"bucket", "routing", "listening"},
     {"buckets"},
     {"limiter", "blocking"},
     {"factories", "testing"},
-    {"integrations", "cli", "observability", "__main__"},
+    {"integrations", "cli", "__main__"},
 )
 """Rooms, lowest floor first. A module imports from its own floor and from those below."""
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -22,6 +22,7 @@ PUBLIC = [
     "pyrate_limiter.integrations.asgi",
     "pyrate_limiter.integrations.fastapi",
     "pyrate_limiter.integrations.httpx",
+    "pyrate_limiter.integrations.opentelemetry",
     "pyrate_limiter.integrations.requests",
 ]
 REMOTE = ("http:", "https:", "//")

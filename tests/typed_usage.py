@@ -22,12 +22,15 @@ from pyrate_limiter import (
     InMemoryBucket,
     Limiter,
     LimiterDelayException,
+    Listener,
+    Listening,
     LocalShare,
     MultiprocessBucket,
     PostgresBucket,
     Rate,
     RedisBucket,
     SQLiteBucket,
+    Wait,
     create_inmemory_limiter,
     create_sqlite_bucket,
     create_sqlite_limiter,
@@ -36,6 +39,7 @@ from pyrate_limiter import (
 )
 from pyrate_limiter.algorithms import decide
 from pyrate_limiter.decisions import Ask
+from pyrate_limiter.integrations.opentelemetry import OpenTelemetryListener
 from pyrate_limiter.testing import ManualClock, ScriptedStore
 
 rate = Rate(10, Duration.SECOND)
@@ -147,6 +151,23 @@ async def buckets(bucket: AbstractBucket) -> None:
     assert_type(bucket.statistics(), BucketStatistics)
     assert_type(bucket.statistics().keys, int | None)
     assert_type(ScriptedStore(rate, delay=0.01).granted, int)
+
+
+class Ears(Listener):
+    def on_admit(self, decision: Decision) -> None:
+        assert_type(decision.waited, float)
+
+    def on_wait(self, wait: Wait) -> None:
+        assert_type(wait.seconds, float)
+        assert_type(wait.decision, Decision | None)
+
+
+def watching(limiter: Limiter[bool], bucket: AbstractBucket) -> None:
+    assert_type(limiter.listen(Ears()), Listening)
+    with bucket.listen(OpenTelemetryListener("api", attributes=lambda name: {"tier": name})) as listening:
+        assert_type(listening, Listening)
+    listening.close()
+    assert_type(limiter.statistics().down, bool)
 
 
 async def stores() -> None:

@@ -41,6 +41,7 @@ from .factories import (
     init_global_limiter,
 )
 from .limiter import Limiter
+from .listening import Listener, Listening, Wait
 from .rates import Duration, Rate, validate_rate_list
 from .routing import BucketAsyncWrapper, BucketFactory
 
@@ -73,6 +74,8 @@ __all__ = [
     "Limiter",
     "LimiterClosed",
     "LimiterDelayException",
+    "Listener",
+    "Listening",
     "LocalShare",
     "MultiprocessBucket",
     "PostgresBucket",
@@ -87,6 +90,7 @@ __all__ = [
     "StoreError",
     "TableFull",
     "TokenBucket",
+    "Wait",
     "WeightTooLarge",
     "WhenDown",
     "WouldBlock",

@@ -37,7 +37,7 @@ class SyncLimiter:
         """Do as `Limiter.acquire` does; this thread sleeps while it waits."""
         limiter = self._limiter
         if timeout == -1:
-            at_once = limiter._at_hand._decide(name, weight, limiter._keyed)
+            at_once = limiter._at_hand._grant(name, weight, limiter._keyed)
             if at_once:
                 return at_once
         acquire = partial(limiter.acquire, name, weight, timeout=timeout)
@@ -70,6 +70,10 @@ class SyncLimiter:
     def _try_acquire(self, name: str, weight: int, blocking: bool, timeout: float) -> bool:
         limiter = self._limiter
         patience = limiter._check(name, weight, blocking, timeout)
+        if not blocking:
+            at_once = limiter._at_hand._decide(name, weight, limiter._keyed)
+            if at_once is not None:
+                return limiter._as_bool(at_once, patience)
         request = partial(limiter._request, name, weight, patience)
         try:
             decision = run(request, instead="try_acquire_async", undo=limiter.refund)

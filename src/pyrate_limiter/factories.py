@@ -180,7 +180,8 @@ def init_global_limiter(
 ) -> None:
     """Fill `LIMITER` in place, so that whoever has imported it by name sees it; a second call replaces the first.
 
-    It is meant as an initializer of a process pool. The arguments are those of `Limiter`.
+    It is meant as an initializer of a process pool. The arguments are those of `Limiter`. Who listens to `LIMITER`
+    goes on to, also from before the first call.
     """
     Limiter.__init__(
         LIMITER,

@@ -1,8 +1,9 @@
 """Buckets: a rule, a store that applies it atomically, and the verbs that every bucket has."""
 
-from .abstract import NOT_AT_ALL, AbstractBucket, BucketStatistics
+from .abstract import NOT_AT_ALL, AbstractBucket
 from .checks import as_patience, valid_key, valid_weight
 from .instant import NOWHERE, InPlace, InstantBucket, in_place
+from .statistics import BucketStatistics, total
 
 __all__ = [
     "NOT_AT_ALL",
@@ -13,6 +14,7 @@ __all__ = [
     "InstantBucket",
     "as_patience",
     "in_place",
+    "total",
     "valid_key",
     "valid_weight",
 ]

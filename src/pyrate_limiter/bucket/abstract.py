@@ -6,36 +6,24 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ..algorithms import Algorithm, Rule, SlidingWindowLog, bind
 from ..decisions import RESET, Answer, Ask, Decision
 from ..errors import LimiterClosed, LimiterDelayException, WeightTooLarge
+from ..listening import Audible, Audience
 from ..rates import Rate, as_rates
 from ..waiting import Make, Patience, Room, loop_of, running
 from .checks import as_patience, valid_key, valid_weight
 from .forks import forks
+from .statistics import BucketStatistics
 
 T = TypeVar("T")
 NOT_AT_ALL = Patience(0)
 _tuple = tuple.__new__
 
 
-class BucketStatistics(NamedTuple):
-    """What a bucket holds right now.
-
-    Attributes:
-        keys: how many keys it knows, or None where only the store could tell.
-        waiting: how many callers wait, on all event loops of this process.
-        owed: how many give-backs are still on their way to the store.
-    """
-
-    keys: int | None
-    waiting: int
-    owed: int
-
-
-class AbstractBucket(ABC):
+class AbstractBucket(Audible, ABC):
     """One budget for each key, under one or several rates.
 
     A subclass is a store. It implements `_apply`: decide a batch atomically, by `decide` or by something that is
@@ -204,9 +192,32 @@ class AbstractBucket(ABC):
         if units > self.capacity:
             raise WeightTooLarge.over(self.capacity, name, units, self._narrowest())
         if units:
-            return await self._ask(key, name, units, patience, make)
+            # Of its class: if somebody listens, that was told to them already.
+            return await type(self)._ask(self, key, name, units, patience, make)
         answer = await self._run(Ask(valid_key(key), 0))
         return make(name, 0, answer._replace(wait=0), 0.0)
+
+    async def _ask_aloud(
+        self, audience: Audience, key: str, name: str, weight: int, patience: Patience, make: Make[T]
+    ) -> T:
+        made: list[T] = []
+
+        def decided(name: str, weight: int, answer: Answer, waited: float) -> Decision:
+            made.append(make(name, weight, answer, waited))
+            return self._decision(name, weight, answer, waited)
+
+        def ask(patience: Patience) -> Coroutine[Any, Any, Decision]:
+            return type(self)._ask(self, key, name, weight, patience, decided)
+
+        await audience.follow(name, weight, patience, ask)
+        return made[0]
+
+    def _heard_by(self, audience: Audience | None) -> None:
+        self._audience = audience
+        if audience is None:
+            del self._ask
+        else:
+            self._ask = partial(self._ask_aloud, audience)  # type: ignore[method-assign]
 
     async def _run(self, ask: Ask) -> Answer:
         """Look, give back or reset."""

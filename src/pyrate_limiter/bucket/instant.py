@@ -6,10 +6,14 @@ from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
+from weakref import ref
 
 import anyio
 
+from ..algorithms import Algorithm, SlidingWindowLog
 from ..decisions import BUSY, Answer, Ask, Decision
+from ..listening import Audience, Heard
+from ..rates import Rate
 from ..waiting import Make, Patience, running
 from .abstract import AbstractBucket
 from .checks import valid_key
@@ -29,6 +33,16 @@ class InPlace(Protocol):
     def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
         """Take, and return the decision; None if the long way has to be gone."""
 
+    def _grant(self, name: str, weight: int, keyed: bool) -> Decision | None:
+        """Do as `_decide` does, for one who goes the long way also if it is refused: what is returned then is false."""
+
+
+class User(Protocol):
+    """A limiter that lets its bucket decide in place."""
+
+    def _choose_at_hand(self) -> None:
+        """Ask the bucket again what decides in place."""
+
 
 class Nowhere:
     """Where nothing can be decided in place."""
@@ -41,6 +55,10 @@ class Nowhere:
     def _decide(name: str, weight: int, keyed: bool) -> Decision | None:
         return None
 
+    @staticmethod
+    def _grant(name: str, weight: int, keyed: bool) -> Decision | None:
+        return None
+
 
 class InstantBucket(AbstractBucket):
     """A bucket whose store is memory: it decides in place, under a short lock, without awaiting anything."""
@@ -48,6 +66,10 @@ class InstantBucket(AbstractBucket):
     instant = True
     batch = 1_000_000
     least = 4
+
+    def __init__(self, rates: Rate | Sequence[Rate], *, algorithm: type[Algorithm] = SlidingWindowLog) -> None:
+        super().__init__(rates, algorithm=algorithm)
+        self._users: dict[int, ref[User]] = {}
 
     @abstractmethod
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
@@ -70,6 +92,29 @@ class InstantBucket(AbstractBucket):
     @abstractmethod
     def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
         """Do as `_take` does, and return the decision; None instead of `BUSY`."""
+
+    def _grant(self, name: str, weight: int, keyed: bool) -> Decision | None:
+        """Do as `_decide` does, for one who goes the long way also if it is refused.
+
+        A bucket says `_grant = _decide`, which saves a call; they differ only where somebody listens.
+        """
+        return self._decide(name, weight, keyed)
+
+    def _in_place(self) -> InPlace:
+        """Return what decides in place for limiters."""
+        return self if self._audience is None else Heard(self, self._audience)
+
+    def _serve(self, user: User) -> None:
+        """Tell a limiter, as long as it lives, when something else is to decide in place."""
+        users = self._users
+        known = ref(user, lambda gone: users.pop(id(gone), None))
+        users[id(known)] = known
+
+    def _heard_by(self, audience: Audience | None) -> None:
+        super()._heard_by(audience)
+        for known in tuple(self._users.values()):
+            if (user := known()) is not None:
+                user._choose_at_hand()
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         pause = 0.00005

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic_ns
 
 from ..algorithms import Algorithm, SlidingWindowLog, State, decide
@@ -82,6 +83,8 @@ class InMemoryBucket(InstantBucket):
             (not wait, name, weight, now, retry, reset / 1_000_000, remaining, rate.limit, rate, 0.0, False),
         )
 
+    _grant = _decide
+
     def _step(self, asks: Sequence[Ask]) -> list[Answer]:
         with self._lock:
             return self._decide_all(asks, monotonic_ns() // 1000 if self._clock is None else self._watched(self._clock))
@@ -129,8 +132,7 @@ class InMemoryBucket(InstantBucket):
             self._keys = Keys(self.rule, 1)  # every call finds its key new, goes the long way, and finds it closed
 
     def statistics(self) -> BucketStatistics:
-        _, waiting, owed = super().statistics()
-        return BucketStatistics(len(self._keys), waiting, owed)
+        return replace(super().statistics(), keys=len(self._keys))
 
     def _before_fork(self) -> None:
         self._lock.acquire()

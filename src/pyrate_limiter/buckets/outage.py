@@ -21,10 +21,12 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from .. import clocks
 from ..algorithms import Algorithm
+from ..bucket import BucketStatistics
 from ..clocks import SECOND, Clock
 from ..decisions import Answer, Ask
 from ..errors import StoreError
@@ -85,6 +87,10 @@ class Outage:
     def down(self) -> bool:
         """Whether the store was down at the last call."""
         return self._error is not None
+
+    def told_by(self, statistics: BucketStatistics) -> BucketStatistics:
+        """Return the statistics of the bucket, with what is known here."""
+        return replace(statistics, down=self.down, outages=self.outages, degraded=self.degraded)
 
     def forked(self) -> None:
         """Make the lock anew in a forked child, where another thread's grip on it would never end."""

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast, overload
 from weakref import WeakSet
 
 from ..blocking import SyncLimiter, run
-from ..bucket import NOT_AT_ALL, NOWHERE, AbstractBucket, InPlace, InstantBucket, as_patience, valid_weight
+from ..bucket import (
+    NOT_AT_ALL,
+    NOWHERE,
+    AbstractBucket,
+    BucketStatistics,
+    InPlace,
+    InstantBucket,
+    as_patience,
+    total,
+    valid_weight,
+)
 from ..buckets.memory import InMemoryBucket
 from ..clocks import Clock
 from ..decisions import FOREVER, UNNAMED, Answer, Decision
 from ..errors import BucketFullException, LimiterClosed, LimiterDelayException, RateLimitError, WeightTooLarge
+from ..listening import Audible, Audience, Heard
 from ..rates import MICROSECONDS, Rate
 from ..routing import BucketAsyncWrapper, BucketFactory
 from ..waiting import Patience
@@ -33,7 +44,7 @@ Pending: TypeAlias = Coroutine[Any, Any, bool]
 Budget: TypeAlias = Rate | Sequence[Rate] | AbstractBucket | BucketFactory
 
 
-class Limiter(Generic[Result_co]):
+class Limiter(Audible, Generic[Result_co]):
     """Admits requests at the rates of a bucket.
 
     A limiter can be made anywhere, used from several threads and event loops, and pickled when its bucket can be.
@@ -63,6 +74,7 @@ class Limiter(Generic[Result_co]):
     _keyed = _owned = _raises = _awaited = _closed = False
     _disabled = 0
     _global_name: str | None = None
+    _used: WeakSet[AbstractBucket] = WeakSet()  # noqa: RUF012 - without a bucket nothing comes into it
 
     @overload
     def __init__(
@@ -158,7 +170,9 @@ class Limiter(Generic[Result_co]):
             self._bucket = InMemoryBucket(cast("Rate | Sequence[Rate]", argument), clock=clock)
         else:
             self._bucket = argument if isinstance(argument, AbstractBucket) else None
-        self._at_hand = self._bucket if isinstance(self._bucket, InstantBucket) else NOWHERE
+        if isinstance(self._bucket, InstantBucket):
+            self._bucket._serve(self)
+        self._choose_at_hand()
 
     # The calls, in the order in which a user meets them.
 
@@ -226,7 +240,7 @@ class Limiter(Generic[Result_co]):
             StoreError: the store could not decide.
         """
         if timeout == -1:
-            at_once = self._at_hand._decide(name, weight, self._keyed)
+            at_once = self._at_hand._grant(name, weight, self._keyed)
             if at_once is not None and at_once.allowed:
                 return at_once
         patience = self._check(name, weight, True, timeout)
@@ -307,16 +321,20 @@ class Limiter(Generic[Result_co]):
         """Whether each name has a budget of its own."""
         return self._keyed
 
+    def statistics(self) -> BucketStatistics:
+        """Return what its bucket holds right now; with a `BucketFactory`, all that it gave together."""
+        return total(bucket.statistics() for bucket in ([self._bucket] if self._bucket else self._used))
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Admit everything and count nothing inside the `with` block: for tests of what is limited."""
         self._disabled += 1
-        at_hand, self._at_hand = self._at_hand, NOWHERE
+        self._choose_at_hand()
         try:
             yield
         finally:
             self._disabled -= 1
-            self._at_hand = at_hand
+            self._choose_at_hand()
 
     @cached_property
     def sync(self) -> SyncLimiter:
@@ -387,6 +405,37 @@ class Limiter(Generic[Result_co]):
             return Decision(True, name, valid_weight(weight), 0, 0.0, 0.0, rate.limit, rate.limit, rate)
         return await bucket._request(self._key(name), name, weight, patience)
 
+    async def _request_aloud(self, audience: Audience, name: str, weight: int, patience: Patience) -> Decision:
+        if self._disabled:
+            return await type(self)._request(self, name, weight, patience)
+        return await audience.follow(name, weight, patience, partial(type(self)._request, self, name, weight))
+
+    async def _try_aloud(self, name: str, weight: int, patience: Patience) -> bool:
+        try:
+            return self._as_bool(await self._request(name, weight, patience), patience)
+        except WeightTooLarge:
+            if self._raises:
+                raise
+            return False
+
+    def _heard_by(self, audience: Audience | None) -> None:
+        self._audience = audience
+        if audience is None:
+            del self._request, self._try
+        else:
+            self._request = partial(self._request_aloud, audience)  # type: ignore[method-assign]
+            self._try = self._try_aloud  # type: ignore[method-assign]
+        self._choose_at_hand()
+
+    def _choose_at_hand(self) -> None:
+        """Choose what decides in place."""
+        bucket = self._bucket
+        if self._disabled or self._closed or not isinstance(bucket, InstantBucket):
+            self._at_hand = NOWHERE
+        else:
+            place = bucket._in_place()
+            self._at_hand = place if self._audience is None else Heard(place, self._audience)
+
     async def _route(self, name: str, weight: int) -> AbstractBucket:
         self._require_open()
         if self._bucket is not None:
@@ -432,7 +481,7 @@ class Limiter(Generic[Result_co]):
     def _shut(self) -> list[AbstractBucket]:
         """Refuse what comes and dismiss who waits; return the buckets that are to be closed too."""
         self._closed = True
-        self._at_hand = NOWHERE
+        self._choose_at_hand()
         for bucket in [self._bucket] if self._bucket else list(self._used):
             bucket._dismiss(self._closed_error(), self)
         return [self._bucket] if self._bucket and self._owned else []
@@ -445,7 +494,7 @@ class Limiter(Generic[Result_co]):
             raise self._closed_error()
 
     def _settings(self) -> dict[str, Any]:
-        limit, buffer, once, most, _ = self._patience
+        limit, buffer, once, most, *_ = self._patience
         return {
             "raise_when_fail": self._raises,
             "max_delay": None if limit == FOREVER else limit // MICROSECONDS,

@@ -18,6 +18,25 @@ def vain(rule: Estimates, line: Line, ahead: int, cost: int, limit: int, now: fl
     return line.refused._replace(wait=max(1, due + late), at=line.refused.at + line.refused.wait - due)
 
 
+def expected(rule: Estimates, waiter: Caller, ahead: int | None, now: float) -> float:
+    """Return the seconds until a waiter is admitted, at most, if nobody in front leaves; 0 if that is not known.
+
+    Args:
+        rule: the bucket's.
+        waiter: who stands in line.
+        ahead: the units in front of it; None: they are to be counted.
+        now: by the loop's clock.
+    """
+    line = waiter.line
+    if line is None:
+        return 0.0
+    if line.due is not None and next(iter(line)) is waiter:
+        return max(0.0, line.due - now)
+    ahead = line.ahead_of(waiter) if ahead is None else ahead
+    known = vain(rule, line, ahead, waiter.ask.cost, 0, now)
+    return 0.0 if known is None else (known.wait + waiter.patience.buffer) / 1e6
+
+
 def all_in_vain(rule: Estimates, line: Line, now: float) -> list[tuple[Caller, Answer]]:
     """Return those in line who wait in vain and the refusal of each, supposing that they leave."""
     ahead = 0

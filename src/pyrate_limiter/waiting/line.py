@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import NamedTuple, NoReturn
 
@@ -20,6 +20,7 @@ class Patience(NamedTuple):
         once: whether it gives up when it is refused after a sleep.
         most: how many may wait in this room before it, or None.
         owner: through whom it waits: that one may dismiss it.
+        began: what is called when it begins to wait, with the seconds that this will probably take.
     """
 
     limit: int = FOREVER
@@ -27,6 +28,7 @@ class Patience(NamedTuple):
     once: bool = False
     most: int | None = None
     owner: object = None
+    began: Callable[[float], None] | None = None
 
 
 AT_ONCE = Patience(0)
@@ -173,6 +175,8 @@ class Line:
 
     def ahead_of(self, waiter: Caller) -> int:
         """Return the units in front of a waiter."""
+        if next(reversed(self._waiters)) is waiter:
+            return self.units - waiter.ask.cost
         ahead = 0
         for other in self._waiters:
             if other is waiter:

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from ..decisions import BEHIND, Answer
-from .foresight import all_in_vain, vain
+from .foresight import all_in_vain, expected, vain
 from .line import Caller, Line
 from .loops import NEVER, Turn
 from .store import Store
@@ -111,8 +111,8 @@ class Lines:
         known = line and vain(self._store.rule, line, line.ahead_of(waiter), waiter.ask.cost, 0, now)
         self.settle(waiter, known or Answer(max(1, waiter.patience.limit), 0))
 
-    def _count_in(self, waiter: Caller, now: float) -> None:
-        """Let somebody begin to wait, unless too many do."""
+    def _count_in(self, waiter: Caller, now: float, ahead: int | None = None) -> None:
+        """Let somebody begin to wait, unless too many do; `ahead` are the units in front, if that is known already."""
         if waiter.waits:
             return
         if waiter.patience.most is not None and self.waiting >= waiter.patience.most:
@@ -120,6 +120,8 @@ class Lines:
             return
         waiter.waits = True
         self.waiting += 1
+        if waiter.patience.began is not None:
+            waiter.patience.began(expected(self._store.rule, waiter, ahead, now))
 
     # The store's answers.
 
@@ -168,8 +170,11 @@ class Lines:
         line.judged = True
         for waiter, answer in all_in_vain(self._store.rule, line, now):
             self.settle(waiter, answer)
-        for waiter in [waiter for waiter in line if not waiter.waits]:
-            self._count_in(waiter, now)
+        ahead = 0
+        for waiter in [*line]:
+            if not (waiter.waits or waiter.settled):  # who hears of it may close the limiter, and that settles the rest
+                self._count_in(waiter, now, ahead)
+            ahead += waiter.ask.cost
 
     # Whose turn it is.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from threading import Lock
 from time import monotonic_ns
@@ -106,8 +107,7 @@ class MultiprocessBucket(InstantBucket):
         return cls(rates, name)
 
     def statistics(self) -> BucketStatistics:
-        keys, waiting, owed = super().statistics()
-        return BucketStatistics(keys if self._file is None else len(self._slots), waiting, owed)
+        return replace(super().statistics(), keys=None if self._file is None else len(self._slots))
 
     # What takes the locks stands in the `try`, and what gives them back are calls into C, so an exception that a signal
     # handler raises finds them free or frees them.
@@ -154,6 +154,8 @@ class MultiprocessBucket(InstantBucket):
             Decision,
             (not wait, name, weight, now, wait / 1e6, reset / 1e6, remaining, rate.limit, rate, 0.0, False),
         )
+
+    _grant = _decide
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
         while True:

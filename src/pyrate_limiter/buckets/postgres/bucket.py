@@ -11,7 +11,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from ...algorithms import Algorithm, SlidingWindowLog
-from ...bucket import AbstractBucket
+from ...bucket import AbstractBucket, BucketStatistics
 from ...clocks import Clock
 from ...decisions import Answer, Ask
 from ...errors import StoreError
@@ -130,6 +130,9 @@ class PostgresBucket(AbstractBucket):
         if await self._schema.make(session.connection, self._kind):
             self._decide = self._there
         self._made = True
+
+    def statistics(self) -> BucketStatistics:
+        return self.outage.told_by(super().statistics())
 
     async def _disconnect(self) -> None:
         if _on_asyncio():

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...algorithms import Algorithm, SlidingWindowLog
-from ...bucket import AbstractBucket
+from ...bucket import AbstractBucket, BucketStatistics
 from ...clocks import Clock, warn_set_back
 from ...decisions import FOREVER, RESET, Answer, Ask
 from ...rates import Rate
@@ -135,6 +135,9 @@ class RedisBucket(AbstractBucket):
         if reply[1]:
             warn_set_back(reply[1])
         return [_tuple(Answer, (*reply[i : i + 5], False)) for i in range(2, len(reply), 5)]
+
+    def statistics(self) -> BucketStatistics:
+        return self.outage.told_by(super().statistics())
 
     async def _disconnect(self) -> None:
         await self._client.close()
