@@ -298,14 +298,14 @@ def test_init_is_the_class_itself(name: str):
 
 async def test_a_closed_bucket_says_so_and_lets_go_of_its_file(name: str):
     bucket = MultiprocessBucket(Rate(2, 60_000), name)
-    bucket._take("", 1, True)
+    assert await bucket.take()
     await bucket.aclose()
     assert bucket._file is None
     for take in (lambda: bucket._take("", 1, True), lambda: bucket._decide("", 1, True)):
         with pytest.raises(LimiterClosed):
             take()
     bucket._owe(Ask("", -1, at=0))
-    assert MultiprocessBucket(Rate(2, 60_000), name)._take("", 1, True) == 0
+    assert await MultiprocessBucket(Rate(2, 60_000), name).take()
 
 
 async def test_what_a_caller_leaves_behind_while_the_store_fails_goes_back_with_the_next_call(name: str, monkeypatch):

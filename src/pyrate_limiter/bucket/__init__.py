@@ -2,7 +2,7 @@
 
 from .abstract import NOT_AT_ALL, AbstractBucket
 from .checks import as_patience, valid_key, valid_weight
-from .instant import NOWHERE, InPlace, InstantBucket
+from .instant import NOWHERE, InPlace, InstantBucket, in_place
 from .statistics import BucketStatistics, total
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "InPlace",
     "InstantBucket",
     "as_patience",
+    "in_place",
     "total",
     "valid_key",
     "valid_weight",

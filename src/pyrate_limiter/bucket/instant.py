@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 from weakref import ref
 
@@ -18,6 +19,9 @@ from .abstract import AbstractBucket
 from .checks import valid_key
 
 T = TypeVar("T")
+
+in_place: ContextVar[bool] = ContextVar("in_place", default=False)
+"""Whether this is a sync call on a thread that runs an event loop: it may open a file there, since nobody else can."""
 
 
 class InPlace(Protocol):
@@ -69,7 +73,7 @@ class InstantBucket(AbstractBucket):
 
     @abstractmethod
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
-        """Decide a batch now, by `decide`; None if the lock is held elsewhere."""
+        """Decide a batch now, by `decide`; None if the lock is held elsewhere, or more is to be done first."""
 
     @abstractmethod
     def _take(self, name: str, weight: int, keyed: bool) -> int:
@@ -115,9 +119,13 @@ class InstantBucket(AbstractBucket):
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         pause = 0.00005
         while (answers := self._step(asks)) is None:
-            await anyio.sleep(pause)
+            await self._pause(pause)
             pause = min(2 * pause, 0.002)
         return answers
+
+    async def _pause(self, seconds: float) -> None:
+        """Do what has to be done before the next step: let some time go by."""
+        await anyio.sleep(seconds)
 
     def _ask(self, key: str, name: str, weight: int, patience: Patience, make: Make[T]) -> Coroutine[Any, Any, T]:
         if type(weight) is not int or not 0 < weight <= self.capacity:

@@ -144,10 +144,13 @@ class Lines:
         for line in self.asked:
             if self.by_key.get(line.key) is not line:
                 continue
-            if line.due is None:
+            if line.due is not None:
+                if not line.judged:
+                    self._judge(line, now)
+            elif self._store.pause:
+                self._rest(line, now)
+            else:
                 self._make_ready(line)
-            elif not line.judged:
-                self._judge(line, now)
         self.asked.clear()
 
     def _stand(self, waiter: Caller) -> Line:
@@ -206,6 +209,11 @@ class Lines:
     def _sleep(self, line: Line, answer: Answer, head: Caller, now: float) -> None:
         due = line.sleep(answer, head, now)
         heappush(self._sleeping, (due, next(self._order), line))
+
+    def _rest(self, line: Line, now: float) -> None:
+        """Ask for a line again after a pause, in which other processes may take."""
+        line.due = now + self._store.pause
+        heappush(self._sleeping, (line.due, next(self._order), line))
 
     def _make_ready(self, line: Line) -> None:
         line.due = None

@@ -29,11 +29,13 @@ class Store(Protocol):
     Attributes:
         batch: the most asks in one call.
         share: the most units for one key in one call while that key is refused.
+        pause: the seconds between two such calls.
         least: so many waiters of a line are asked for at once even if fewer were granted the last time.
     """
 
     batch: int
     share: int
+    pause: float
     least: int
     _owed: deque[Ask]
 
