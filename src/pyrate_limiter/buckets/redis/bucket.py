@@ -122,26 +122,22 @@ class RedisBucket(AbstractBucket):
     def _call(self, asks: Iterable[Ask]) -> Call:
         places: dict[str, int] = {}
         numbers: list[int] = []
-        before: Ask | None = None
+        before = None
         for ask in asks:
             if ask == before:
                 numbers[-1] += 1
                 continue
             key, cost, patience, at, _ = ask
             place = places.setdefault(key, len(places) + 1)
-            # More than can ever fit was never granted, and a moment that no double holds never was.
-            bounded = cost if cost == RESET else max(cost, -MOST)
-            numbers += (place, bounded, patience, max(-1, min(at, FOREVER)), 1)
-            before = ask if cost > 0 and self._step(cost) is not None else None
+            if cost > 0:
+                numbers += (place, cost, patience, -1, 1)
+                before = ask if self._growth is not None else None
+            else:
+                # More than can ever fit was never granted, and a moment that no double holds never was.
+                numbers += (place, cost if cost == RESET else max(cost, -MOST), 0, max(-1, min(at, FOREVER)), 1)
+                before = None
         start = self._key_start
         return Call([start + key.encode() for key in places], pack(f"<{len(numbers)}d", *numbers))
-
-    def _step(self, cost: int) -> int | None:
-        """Return by how much `reset` grows if so many units more are taken at a moment, if that is a whole number."""
-        if self._growth is None:
-            return None
-        step, rest = divmod(cost * self._growth[0], self._growth[1])
-        return None if rest else step
 
     def _answers(self, asks: Sequence[Ask], reply: Reply) -> list[Answer]:
         if reply[1]:
@@ -155,10 +151,9 @@ class RedisBucket(AbstractBucket):
                 answers += [_tuple(Answer, (wait, at, left, reset, rate, False))] * alike
             else:
                 cost = asks[len(answers)].cost
-                step = self._step(cost) or 0
-                answers += [
-                    _tuple(Answer, (0, at, left - i * cost, reset + i * step, rate, False)) for i in range(alike)
-                ]
+                taken = range(0, alike * cost, cost)
+                growth = self._growth or 0
+                answers += [_tuple(Answer, (0, at, left - n, reset + n * growth, rate, False)) for n in taken]
         return answers
 
     async def _disconnect(self) -> None:

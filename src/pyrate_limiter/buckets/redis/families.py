@@ -40,15 +40,15 @@ class Script:
         sha: the digest by which a server knows it.
         rates: what it is told about the rates.
         digest: stands for the algorithm, the rates and the format, in every key.
-    growth: by how much each unit that is taken at one moment puts off the moment at which a key is as new: so many
-        microseconds, as numerator and denominator; None where one cannot tell.
+    growth: by how many microseconds each unit, of several that are taken at one moment, puts off the moment at which
+        a key is as new; None where that is no whole number.
     """
 
     source: str
     sha: str
     rates: bytes
     digest: str
-    growth: tuple[int, int] | None
+    growth: int | None
 
 
 def script_for(algorithm: type[Algorithm], rates: Sequence[Rate]) -> Script:
@@ -92,10 +92,11 @@ def _time_of_burst(rate: Rate) -> int:
     return (rate.burst or rate.limit) * rate.interval * MICROSECONDS // rate.limit
 
 
-def _growth(algorithm: type[Algorithm], rates: Sequence[Rate]) -> tuple[int, int] | None:
+def _growth(algorithm: type[Algorithm], rates: Sequence[Rate]) -> int | None:
     if not algorithm.bursts:
-        return 0, 1
-    return (rates[0].interval * MICROSECONDS, rates[0].limit) if len(rates) == 1 else None
+        return 0
+    growth, rest = divmod(rates[0].interval * MICROSECONDS, rates[0].limit)
+    return None if rest or len(rates) > 1 else growth
 
 
 _Numbers: TypeAlias = Iterable[tuple[int, ...]]
