@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeAlias
 
 from psycopg import AsyncConnection
 
+from .leaving import free_to_leave
+
 Connection: TypeAlias = AsyncConnection[Any]
 
 
@@ -56,13 +58,17 @@ class Borrowed:
         try:
             autocommit = connection.autocommit
             await connection.set_autocommit(True)
-            sql = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
-            cursor = await connection.execute(sql, (self._settings,))
-            self._before[connection] = autocommit, dict(await cursor.fetchall())
+            self._before[connection] = autocommit, await free_to_leave(connection, self._settings_of(connection))
         except BaseException:
             await self._pool.putconn(connection)
             raise
         return connection
+
+    async def _settings_of(self, connection: Connection) -> dict[str, str]:
+        cursor = await connection.execute(
+            "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", (self._settings,)
+        )
+        return dict(await cursor.fetchall())
 
     async def put(self, connection: Connection) -> None:
         autocommit, settings = self._before.pop(connection)
@@ -76,6 +82,10 @@ class Borrowed:
 
 async def set_up(connection: Connection, settings: dict[str, str]) -> int:
     """Make these settings, and return the server's clock in microseconds."""
+    return await free_to_leave(connection, _set_up(connection, settings))
+
+
+async def _set_up(connection: Connection, settings: dict[str, str]) -> int:
     cursor = await connection.execute(
         "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,"
         " (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS settings (name, value))",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -15,11 +15,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ...errors import StoreError
+from ..alarm import Alarm
 from ..outage import StoreDown
 from .clients import Call, Client, Reply, ServerClock, through_pipeline
 from .families import Script
 
-T = TypeVar("T")
 _ACCESS = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 """These are a kind of ConnectionError to redis-py."""
 _UNAVAILABLE = (
@@ -163,44 +163,6 @@ class Place:
         finally:
             await self.connection.disconnect(nowait=True)
             await asyncio.sleep(0)  # the transport closes its socket in the next turn of the loop
-
-
-class Alarm:
-    """Ends a call that takes too long; there is one call at a time.
-
-    Its timer is not set for each call, which would take a tenth as long as the call itself, but once for all calls
-    until it rings; then it is set again if a call is under way.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._end = 0.0
-        self._call: asyncio.Timeout | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-        """Do a piece of work.
-
-        Raises:
-            TimeoutError: it took longer.
-        """
-        self._end = self._loop.time() + seconds
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._end, self._ring)
-        async with asyncio.timeout(None) as self._call:
-            try:
-                return await work
-            finally:
-                self._call = None
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self._call is None:
-            return
-        if self._loop.time() < self._end:
-            self._timer = self._loop.call_at(self._end, self._ring)
-        else:
-            self._call.reschedule(self._end)
 
 
 class HandedIn(RedisPy):
