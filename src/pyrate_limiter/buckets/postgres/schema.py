@@ -22,7 +22,7 @@ KINDS = ("even", "fixed", "counter", "log")
 _FILES = ("tables", "statements", "function", *KINDS)
 _SQL = {name: (files(__package__ or "") / f"{name}.sql").read_text("utf-8") for name in _FILES}
 """Read now, and not when the first bucket is used: that may be on an event loop."""
-_VERSION = 1
+_VERSION = 2
 _LONGEST = 40
 """Bytes of a table's name: PostgreSQL cuts names at 63, and ours get endings."""
 _NAME = re.compile(r"\{(\w+)\}")
