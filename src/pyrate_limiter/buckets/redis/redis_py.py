@@ -93,9 +93,7 @@ class RedisPy(Client):
             return await self._talk(here, script, calls, told)
 
     @abstractmethod
-    async def _talk(
-        self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]
-    ) -> list[Reply]:
+    async def _talk(self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
         """Run the script for each call; raise the library's own errors."""
 
     async def close(self) -> None:
@@ -119,9 +117,7 @@ class OwnConnections(RedisPy):
     def _make_connection(self) -> Any:
         return self._pool.make_connection()
 
-    async def _talk(
-        self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]
-    ) -> list[Reply]:
+    async def _talk(self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
         if not here.connection.is_connected:
             await here.connect()
         return [await evaluate(here.connection, script, call, told) for call in calls]
@@ -174,9 +170,7 @@ class HandedIn(RedisPy):
         place = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
         super().__init__(f"Redis at {getattr(self._pool, 'service_name', place)}")
 
-    async def _talk(
-        self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]
-    ) -> list[Reply]:
+    async def _talk(self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
         connection = await self._spare_connection()
         patience, connection.socket_timeout = connection.socket_timeout, None  # the alarm is enough, and cheaper
         try:
@@ -202,9 +196,7 @@ class HandedInCluster(RedisPy):
         self._client = client
         super().__init__(f"Redis cluster at {', '.join(client.nodes_manager.startup_nodes)}")
 
-    async def _talk(
-        self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]
-    ) -> list[Reply]:
+    async def _talk(self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
         async def pipeline(command: str, text: str, some: Sequence[Call]) -> list[Any]:
             pipe = self._client.pipeline()
             for call in some:
