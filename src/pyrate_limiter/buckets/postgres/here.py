@@ -2,8 +2,6 @@
 
 The first trip locks the rows and brings the states, the second one saves what changed.
 """
-# psycopg wants literals of SQL; here names are quoted into it.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -17,9 +17,11 @@ class Pool(Protocol):
 
     def getconn(self) -> Awaitable[Connection]:
         """Borrow a connection."""
+        ...
 
     def putconn(self, conn: Connection) -> Awaitable[None]:
         """Give it back."""
+        ...
 
 
 class Source(Protocol):
@@ -27,6 +29,7 @@ class Source(Protocol):
 
     async def get(self) -> Connection:
         """Return a connection in autocommit."""
+        ...
 
     async def put(self, connection: Connection) -> None:
         """Take it back, or what is left of it."""
