@@ -226,4 +226,5 @@ def _require_distinct_names(limits: Sequence[Limit]) -> None:
 async def _settled(value: T | Awaitable[T]) -> T:
     """Return a value, or what an awaitable of it gives."""
     found: Any = value  # T may be an awaitable of its own kind, for all that a type checker knows
-    return await found if isinstance(found, Awaitable) else found
+    settled: T = await found if isinstance(found, Awaitable) else found
+    return settled
