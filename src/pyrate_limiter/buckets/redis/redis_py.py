@@ -183,7 +183,9 @@ class HandedIn(RedisPy):
         while True:
             try:
                 return await self._pool.get_connection()
-            except exceptions.MaxConnectionsError:
+            except exceptions.ConnectionError as error:
+                if str(error) != "Too many connections":  # before redis-py 7 that has no class of its own
+                    raise
                 await asyncio.sleep(_POLL)
 
 
