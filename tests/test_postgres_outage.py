@@ -259,18 +259,32 @@ async def test_a_thousand_callers_far_away_share_a_few_calls(server: PostgresSer
     with Proxy(server.port, delay=0.005) as proxy:
         far = make_conninfo(dsn, port=proxy.port)
         async with closing(patient(Rate(600, Duration.HOUR), far)) as bucket:
-            bucket.share = bucket.capacity
             await bucket.peek()
             bucket._sweeper._next = float("inf")
-            before, stamps = proxy.pieces, []
+            before, served = proxy.pieces, []
 
-            async def one(place: int) -> None:
-                if await bucket.take():
-                    stamps.append(place)
+            async def acquire(place: int) -> None:
+                await bucket.acquire()
+                served.append(place)
 
-            await asyncio.gather(*(one(place) for place in range(1000)))
+            tasks = [asyncio.create_task(acquire(place)) for place in range(1000)]
+            while len(served) < 600:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            await bucket.peek()
+            assert served == list(range(600))
             assert proxy.pieces - before <= 20
-            assert stamps == list(range(600))
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_one_process_far_from_its_server_reaches_the_limit(server: PostgresServer, dsn: str) -> None:
+    with Proxy(server.port, delay=0.01) as proxy:
+        async with closing(patient(Rate(100, 200), make_conninfo(dsn, port=proxy.port))) as bucket:
+            await bucket.peek()
+            stamps = sorted([d.at for d in await asyncio.gather(*(bucket.acquire() for _ in range(400)))])
+    # Four windows' worth in three intervals, and for each wait a trip and what the machine adds.
+    assert stamps[-1] - stamps[0] < 3 * 200_000 + 300_000
 
 
 def work(dsn: str, algorithm: type[Algorithm], seconds: float, start: Any, results: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 from struct import pack
@@ -15,6 +14,7 @@ from ...clocks import Clock, warn_set_back
 from ...decisions import FOREVER, RESET, Answer, Ask
 from ...rates import Rate
 from ..outage import Fail, Outage, WhenDown
+from ..shares import Share
 from . import coredis_
 from .clients import Call, Client, Reply, Work
 from .families import MOST, script_for
@@ -83,8 +83,8 @@ class RedisBucket(AbstractBucket):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(rates, algorithm=algorithm)
-        self.share = self._fair = max(1, min(rate.limit for rate in self.rates) // 64)
-        self._pace = min(rate.limit / rate.interval for rate in self.rates) * 1000
+        self._share = Share(self.rates)
+        self.share = self._share.least
         script = script_for(algorithm, self.rates)
         self._client = adapted(url_or_client)
         self._key_start = f"{prefix}:{script.digest}:".encode()
@@ -100,8 +100,7 @@ class RedisBucket(AbstractBucket):
     async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
         left = time.monotonic()
         answers = await self._decided(asks, budget)
-        # Far from the server, more goes into each call: a process on its own must reach the limit in half the time.
-        self.share = max(self._fair, math.ceil(2 * self._pace * (time.monotonic() - left)))
+        self.share = self._share.after(time.monotonic() - left)
         return answers
 
     async def _decided(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
