@@ -27,18 +27,22 @@ class Loop(Protocol):
 
     def time(self) -> float:
         """Return the loop's clock, in seconds."""
+        ...
 
     def turn(self) -> Turn:
         """Return a new moment to wait for."""
+        ...
 
     def wait(self, turn: Turn, until: float) -> Awaitable[None]:
         """Wait until a moment comes, or until this time of the loop's clock; for each of them once."""
+        ...
 
     def come(self, turn: Turn) -> None:
         """Let a moment come; more than once is as good as once."""
 
     def breath(self) -> Awaitable[None]:
         """Let those go first who are ready to run."""
+        ...
 
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         """Run a task that belongs to nobody, and call `ended` when it is over, however it ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from ...decisions import Answer, Ask
 from ...errors import StoreError
 from ...rates import Rate
 from ..outage import Fail, Outage, WhenDown
+from ..shares import Share
 from .connections import Connections, Session
 from .here import DecideHere
 from .keys import Keys
@@ -39,8 +41,8 @@ class PostgresBucket(AbstractBucket):
 
     Each event loop keeps one connection. A batch of asks is one call of an SQL function, which locks the rows of its
     keys, reads the clock and decides; where there is no right to make functions, Python decides between two trips.
-    Both are exact, and keep the same rows. A row is as long as the state; limits above 63 with the log take up to
-    2 KB, and up to 18 KB more in pages of the same size.
+    Both are exact, and keep the same rows. A row is as long as the state; limits above 31 with the log take up to
+    0.7 KB, and up to 28 KB more in rows of another table.
 
     The state of one bucket is found by any other with equal rates, algorithm and table. psycopg (the extra
     `postgres`) runs on asyncio only.
@@ -95,7 +97,8 @@ class PostgresBucket(AbstractBucket):
         self._sweeper = Sweeper(self._schema, clock)
         self._kind = self._layout.kind if functions else None
         self._made = False
-        self.share = max(1, min(rate.limit for rate in self.rates) // 64)
+        self._share = Share(self.rates)
+        self.share = self._share.least
 
     @staticmethod
     def ddl(table: str = "pyrate_limiter") -> str:
@@ -109,6 +112,7 @@ class PostgresBucket(AbstractBucket):
     async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
         if not self._made and not await self._connections.run(self._look, budget):
             await self._connections.run(self._make, max(budget, _MAKING))
+        left = time.monotonic()
         try:
             answers = await self._connections.run(partial(self._decide, asks), budget)
         except StoreError as error:
@@ -116,6 +120,7 @@ class PostgresBucket(AbstractBucket):
                 self._made = False
                 await self._connections.close()
             raise
+        self.share = self._share.after(time.monotonic() - left)
         if self._sweeper.due:
             self._connections.in_background(self._sweeper.sweep, budget)
         return answers
