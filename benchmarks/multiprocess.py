@@ -1,33 +1,29 @@
-"""Shared memory: four processes on one key, beside pyrate-limiter 4.5's MultiprocessBucket.
+"""Shared memory: four processes on one key.
 
-    python benchmarks/multiprocess.py [--peer PYTHON] [--rounds 5] [--seconds 1] [--processes 4] [CASE ...]
-
-PYTHON is the interpreter of an environment with pyrate-limiter 4.5. Both packages have the same import name, so each
-measurement is a program of its own; the order within a round is drawn anew. The limit is never reached, but in the case
-that says so, and only what was admitted counts: the peer refuses where its lock is busy. Figures are medians over the
-rounds, and ratios are medians of the rounds' ratios. The CPU is that of the workers; the peer's manager is given beside
-it and not counted. Unfair is what the luckiest process got, divided by what the unluckiest got.
+Beside pyrate-limiter 4.5's MultiprocessBucket, and beside a file lock that is taken and given back. Each measurement is
+a program of its own. The limit is never reached, but in the case that says so, and only what was admitted counts: the
+peer refuses where its lock is busy. The CPU is that of the workers; what the peer's manager needs comes on top of it.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import multiprocessing
 import os
-import random
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-LIMIT, INTERVAL, TASKS = 10**6, 1000, 25
+from harness import elsewhere, in_turn, main, options, peers
+from results import FLOOR, Report
+
+LIMIT, INTERVAL, TASKS, PROCESSES = 10**6, 1000, 25, 4
 WARM = 0.2
 FEW = 100, 100
 """A limit that is reached all the time, and its interval."""
@@ -143,24 +139,25 @@ def raw() -> Worker:
     return work
 
 
+PEER, FLOCK, AT_THE_LIMIT = "pyrate-limiter 4.5", f"{FLOOR}: flock", "waiting at the limit"
 CASES: dict[str, Callable[[], Worker]] = {
-    "flock and nothing else": raw,
+    FLOCK: raw,
     "bucket, log": partial(bucket, "SlidingWindowLog"),
-    "bucket, gcra": partial(bucket, "GCRA"),
-    "bucket, peer": partial(peer, "bucket"),
-    "limiter": limiter,
-    "limiter, peer": partial(peer, "limiter"),
-    "awaited": partial(limiter, in_tasks=True),
-    "waiting at the limit": at_the_limit,
-    "awaited, peer": partial(peer, "awaited"),
+    "bucket, GCRA": partial(bucket, "GCRA"),
+    f"{PEER}, bucket": partial(peer, "bucket"),
+    "limiter, sync": limiter,
+    f"{PEER}, limiter, sync": partial(peer, "limiter"),
+    "limiter, awaited": partial(limiter, in_tasks=True),
+    f"{PEER}, limiter, awaited": partial(peer, "awaited"),
+    AT_THE_LIMIT: at_the_limit,
 }
-RATIOS = [
-    ("bucket, log", "bucket, peer"),
-    ("bucket, gcra", "bucket, peer"),
-    ("limiter", "limiter, peer"),
-    ("awaited", "awaited, peer"),
-    ("bucket, log", "flock and nothing else"),
-]
+BOUNDS = {
+    "bucket, log": ("bucket", None),
+    "bucket, GCRA": ("bucket", None),
+    "limiter, sync": ("limiter, sync", 12),
+    "limiter, awaited": ("limiter, awaited", 7),
+}
+"""The case of the peer, and how many times its calls a second ours must make."""
 
 
 # How: some processes at once.
@@ -204,56 +201,36 @@ def cpu_of(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measured(case: str, options: argparse.Namespace) -> dict[str, float]:
+def measured(case: str, python: str) -> dict[str, float]:
     """Measure a case in a program of its own, with the package that it is about."""
-    theirs = case.endswith("peer")
-    command = [options.peer if theirs else sys.executable, __file__, "--only", case]
-    command += ["--seconds", str(options.seconds), "--processes", str(options.processes)]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" or not theirs}
-    if not theirs:
-        environment["PYTHONPATH"] = str(Path(__file__).parents[1] / "src")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        raise SystemExit(f"{case}: {done.stderr}")
-    return json.loads(done.stdout)
+    found: dict[str, float] = elsewhere(python, __file__, "run", case, str(options().seconds))
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="CASE")
-    parser.add_argument("--peer")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1)
-    parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.only:
-        print(json.dumps(measure(options.only, options.seconds, options.processes)))
-        return
-    cases = [case for case in options.cases or CASES if options.peer or not case.endswith("peer")]
-    rounds: dict[str, list[dict[str, float]]] = {case: [] for case in cases}
-    for _ in range(options.rounds):
-        for case in random.sample(cases, len(cases)):
-            rounds[case].append(measured(case, options))
-    report(rounds)
+# What to measure.
 
 
-def report(rounds: dict[str, list[dict[str, float]]]) -> None:
-    print(f"{'':24}{'calls/s':>10}{'CPU µs':>9}{'helper µs':>11}{'unfair':>8}")
-    for case, results in rounds.items():
-        calls, cpu, helpers, unfair = (
-            statistics.median(result[key] for result in results) for key in ("calls", "cpu", "helpers", "unfair")
-        )
-        too_much = " (too much)" if case == "waiting at the limit" and unfair > UNFAIR else ""
-        print(f"{case:24}{calls:10,.0f}{cpu:9.2f}{helpers:11.2f}{unfair:8.2f}{too_much}")
-    for case, other in RATIOS:
-        if case in rounds and other in rounds:
-            pairs = list(zip(rounds[case], rounds[other], strict=True))
-            faster = statistics.median(one["calls"] / two["calls"] for one, two in pairs)
-            less = statistics.median(two["cpu"] / one["cpu"] for one, two in pairs)
-            wanted = other.endswith("peer") and less < CPU_PER_CALL
-            print(f"{case} / {other}: {faster:.1f} x the calls, {less:.1f} x less CPU{' (too little)' * wanted}")
+async def benchmark(report: Report) -> None:
+    theirs = {name: str(python) for name, python in peers(PEER).items()}
+    cases = [case for case in CASES if PEER in theirs or not case.startswith(PEER)]
+    pythons = {case: theirs[PEER] if case.startswith(PEER) else sys.executable for case in cases}
+    seen = in_turn({case: partial(measured, case, python) for case, python in pythons.items()})
+    unfair = median(one["unfair"] for one in seen.pop(AT_THE_LIMIT))
+    where = f"Shared memory, {PROCESSES} processes"
+    calls = report.rates(where, {case: [one["calls"] for one in found] for case, found in seen.items()}, FLOCK)
+    cpu = report.times(f"{where}, CPU", {case: [one["cpu"] for one in found] for case, found in seen.items()}, FLOCK)
+    for case, (rival, faster) in BOUNDS.items() if theirs else ():
+        report.at_least(f"CPU of {PEER} / {case}", cpu.ratio(f"{PEER}, {rival}", case), CPU_PER_CALL)
+        if faster is not None:
+            report.at_least(f"calls of {case} / {PEER}", calls.ratio(case, f"{PEER}, {rival}"), faster)
+    report.at_most(f"{AT_THE_LIMIT}: luckiest / unluckiest", unfair, UNFAIR)
+    for case in [case for case in seen if case.startswith(PEER)]:
+        report.note(f"{case}: CPU of its manager", median(one["helpers"] for one in seen[case]), "µs a call")
+
+
+def run(case: str, seconds: str) -> None:
+    print(json.dumps(measure(case, float(seconds), PROCESSES)))
 
 
 if __name__ == "__main__":
-    main()
+    run(*sys.argv[2:]) if sys.argv[1:2] == ["run"] else main(benchmark)
