@@ -7,13 +7,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
-from pyrate_limiter import Decision, Duration, InMemoryBucket, Limiter, LimiterDelayException, Rate
+from pyrate_limiter import Answer, Ask, Decision, Duration, InMemoryBucket, Limiter, LimiterDelayException, Rate
 from pyrate_limiter.testing import ScriptedStore
 from pyrate_limiter.testing.stamps import most_in_any
 
@@ -108,6 +109,53 @@ def test_an_interrupt_while_waiting_spends_nothing() -> None:
     time.sleep(0.5)
     assert limiter.sync.peek().remaining == 1
     assert limiter._bucket.statistics().waiting == 0
+
+
+class InterruptsAsItGrants(ScriptedStore):
+    """Interrupts the main thread when it has granted, and lets that come first."""
+
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        answers = await super()._apply(asks)
+        if self.armed and asks[0].cost > 0:
+            self.armed = False
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            threading.Event().wait(0.3)
+        return answers
+
+    armed = True
+
+
+@pytest.mark.may_block  # that is how the interrupt comes first
+@pytest.mark.parametrize("call", ["acquire", "take", "try_acquire"])
+def test_an_interrupt_at_the_moment_of_the_grant_spends_nothing(call: str) -> None:
+    store = InterruptsAsItGrants(Rate(5, Duration.HOUR))
+    limiter = Limiter(store)
+    with pytest.raises(KeyboardInterrupt):
+        limiter.try_acquire("a", 2) if call == "try_acquire" else getattr(limiter.sync, call)("a", 2)
+    end = time.monotonic() + 10
+    while limiter.sync.peek().remaining < 5 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert store.granted == 0
+
+
+@pytest.mark.parametrize("make", [InMemoryBucket, ScriptedStore], ids=["memory", "scripted"])
+@pytest.mark.parametrize("how", ["refund", "reset"])
+def test_what_a_thread_gives_back_wakes_those_who_wait_on_a_loop(make: Any, how: str) -> None:
+    limiter = Limiter(make(Rate(1, Duration.HOUR)))
+    first = limiter.sync.acquire()
+
+    async def main() -> Decision:
+        waits = asyncio.create_task(limiter.acquire())
+        await asyncio.sleep(0.05)
+        give_back = limiter.sync.reset if how == "reset" else partial(limiter.sync.refund, first)
+        thread = threading.Thread(target=give_back)
+        thread.start()
+        async with asyncio.timeout(20):
+            decision = await waits
+        await asyncio.to_thread(thread.join)
+        return decision
+
+    assert asyncio.run(main()).allowed
 
 
 def test_interrupts_at_any_moment_never_leave_the_bucket_locked() -> None:

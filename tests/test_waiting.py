@@ -281,6 +281,22 @@ async def test_a_cancelled_waiter_makes_room_at_once() -> None:
             await bucket.acquire(2)
 
 
+@both
+@pytest.mark.parametrize("how", ["refund", "reset"])
+async def test_what_is_given_back_lets_the_next_move_up_at_once(make: Any, how: str) -> None:
+    bucket = make(Rate(2, 60_000))
+    first = await bucket.acquire(2)
+    callers = Callers(bucket)
+    start = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(callers.all, [1, 1])
+        await anyio.sleep(1)
+        assert bucket.statistics().waiting == 2
+        await (bucket.reset() if how == "reset" else bucket.refund(first))
+    assert anyio.current_time() - start < 1.1
+    assert bucket.statistics().waiting == 0
+
+
 async def test_an_error_reaches_exactly_the_callers_of_its_call() -> None:
     store = scripted(Rate(1000, 1000), delay=0.01)
     broken = StoreError("the line is dead")
