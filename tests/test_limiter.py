@@ -7,6 +7,7 @@ import gc
 import pickle
 from collections.abc import Awaitable, Coroutine
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import anyio
@@ -105,6 +106,14 @@ async def test_the_smaller_of_timeout_and_max_delay_wins() -> None:
         await shorter.acquire(timeout=60)
 
 
+async def test_who_waited_in_vain_until_the_time_was_up_came_too_late() -> None:
+    frozen = InMemoryBucket(Rate(1, 300), clock=ManualClock())  # as if others took whatever comes free
+    limiter = Limiter(frozen, max_delay=500, buffer_ms=0)
+    await limiter.acquire()
+    with pytest.raises(LimiterDelayException, match=r"would wait 0\.6 s under 1/300ms, longer than the 0\.5 s allowed"):
+        await limiter.acquire()
+
+
 async def test_context_managers_take_a_permit_on_the_way_in() -> None:
     limiter = limiter_of(3)
     async with limiter as decision:
@@ -151,12 +160,31 @@ async def test_a_refused_decorated_call_does_not_run() -> None:
     assert ran == [1]
 
 
-def test_a_generator_cannot_be_decorated() -> None:
-    with pytest.raises(TypeError, match="acquire inside it"):
+async def rows() -> Any:
+    yield 1
 
-        @limiter_of(1).as_decorator()
-        async def rows() -> Any:
-            yield 1
+
+def plain_rows() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [rows, plain_rows, partial(rows), partial(plain_rows)])
+def test_a_generator_cannot_be_decorated(function: Any) -> None:
+    with pytest.raises(TypeError, match="rows.* is a generator: .*acquire inside it"):
+        limiter_of(1).as_decorator()(function)
+
+
+async def test_what_is_awaited_waits_whatever_it_is() -> None:
+    limiter = limiter_of(1)
+
+    class Service:
+        async def __call__(self, number: int) -> int:
+            return number
+
+    start = anyio.current_time()
+    for function in (Service(), Service().__call__, partial(Service().__call__)):
+        assert await limiter.as_decorator()(function)(7) == 7
+    assert anyio.current_time() - start == pytest.approx(2, abs=0.01)
 
 
 async def test_a_decorated_method() -> None:
@@ -548,8 +576,13 @@ def test_the_global_limiter_is_false_and_says_what_to_call_until_it_is_filled() 
     assert pickle.loads(pickle.dumps(LIMITER)) is LIMITER
     with pytest.raises(RuntimeError, match="init_global_limiter"):
         LIMITER.try_acquire("a")
-    with pytest.raises(RuntimeError, match="init_global_limiter"):
-        asyncio.run(LIMITER.acquire("a"))
+    for call in (LIMITER.acquire, LIMITER.take, LIMITER.peek, LIMITER.reset, LIMITER.aclose, LIMITER.__aenter__):
+        with pytest.raises(RuntimeError, match="init_global_limiter"):
+            asyncio.run(call())
+    for sync_call in (LIMITER.close, LIMITER.sync.take, LIMITER.__enter__, LIMITER.as_decorator()(len)):
+        with pytest.raises(RuntimeError, match="init_global_limiter"):
+            sync_call()
+    assert not LIMITER
 
 
 def test_the_memory_examples() -> None:
@@ -568,7 +601,7 @@ def test_the_memory_examples() -> None:
 async def test_factories_take_keyed_algorithm_and_max_waiters() -> None:
     limiter = create_inmemory_limiter(1, 60_000, keyed=True, algorithm=GCRA, max_waiters=0)
     await limiter.acquire("a")
-    with pytest.raises(BucketFullException):
+    with pytest.raises(BucketFullException, match="max_waiters=0 wait already"):
         await limiter.acquire("a")
     await limiter.acquire("b")
 
