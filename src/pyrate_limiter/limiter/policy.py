@@ -15,7 +15,6 @@ from ..listening import Audible, Audience, Heard
 from ..routing import BucketFactory
 from ..waiting import Patience
 
-
 UNCOUNTED = -1
 """The stamp of what was admitted while a limiter was disabled."""
 

@@ -66,7 +66,10 @@ class AsyncioLoop:
 
     def come(self, turn: asyncio.Future[None]) -> None:
         if not turn.done():
-            turn.set_result(None)
+            try:
+                turn.set_result(None)
+            except RuntimeError:
+                return  # the loop was closed under it, and nobody wakes any more
 
     async def _wait_until(self, turn: asyncio.Future[None], until: float) -> None:
         timer = self._loop.call_at(until, self.come, turn)
