@@ -182,7 +182,7 @@ async def test_what_is_awaited_waits_whatever_it_is() -> None:
             return number
 
     start = anyio.current_time()
-    for function in (Service(), Service().__call__, partial(Service().__call__)):
+    for function in (Service().__call__, partial(Service().__call__), Service()):
         assert await limiter.as_decorator()(function)(7) == 7
     assert anyio.current_time() - start == pytest.approx(2, abs=0.01)
 
