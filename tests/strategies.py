@@ -81,7 +81,8 @@ def steps(rule: Rule, longest: int = 25) -> st.SearchStrategy[list[Step]]:
     periods = [rate.interval * 1000 for rate in rule.rates]
     periods += [rate.interval * 1000 // rate.limit for rate in rule.rates]
     periods += [(rate.interval * 1000 - 1) // 1000 + 1 for rate in rule.rates]
-    return st.lists(st.builds(Step, lapses(periods), weights(rule.capacity)), min_size=1, max_size=longest)
+    # Fewer would seldom come to the limit.
+    return st.lists(st.builds(Step, lapses(periods), weights(rule.capacity)), min_size=8, max_size=longest)
 
 
 @st.composite

@@ -99,7 +99,7 @@ def test_what_never_fits_says_how_much_would() -> None:
 def test_what_comes_too_late_says_how_late() -> None:
     assert (LATE.name, LATE.weight, LATE.rate, LATE.decision) == ("api", 3, RATE, REFUSED)
     assert str(LATE) == (
-        "3 for 'api' would wait 1.5 s under 10/1m, longer than the 0.5 s allowed;"
+        "3 for 'api' would wait 1.75 s under 10/1m, longer than the 0.5 s allowed;"
         " raise timeout or max_delay, or come back then"
     )
 

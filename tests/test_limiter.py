@@ -6,6 +6,8 @@ import asyncio
 import gc
 import pickle
 from collections.abc import Awaitable, Coroutine
+from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import anyio
@@ -21,11 +23,15 @@ from pyrate_limiter import (
     BucketFullException,
     Decision,
     Duration,
+    FixedWindow,
     InMemoryBucket,
+    LeakyBucket,
     Limiter,
     LimiterClosed,
     LimiterDelayException,
     Rate,
+    SlidingWindowCounter,
+    SlidingWindowLog,
     StoreError,
     WeightTooLarge,
     WouldBlock,
@@ -100,6 +106,14 @@ async def test_the_smaller_of_timeout_and_max_delay_wins() -> None:
         await shorter.acquire(timeout=60)
 
 
+async def test_who_waited_in_vain_until_the_time_was_up_came_too_late() -> None:
+    frozen = InMemoryBucket(Rate(1, 300), clock=ManualClock())  # as if others took whatever comes free
+    limiter = Limiter(frozen, max_delay=500, buffer_ms=0)
+    await limiter.acquire()
+    with pytest.raises(LimiterDelayException, match=r"would wait 0\.6 s under 1/300ms, longer than the 0\.5 s allowed"):
+        await limiter.acquire()
+
+
 async def test_context_managers_take_a_permit_on_the_way_in() -> None:
     limiter = limiter_of(3)
     async with limiter as decision:
@@ -146,12 +160,31 @@ async def test_a_refused_decorated_call_does_not_run() -> None:
     assert ran == [1]
 
 
-def test_a_generator_cannot_be_decorated() -> None:
-    with pytest.raises(TypeError, match="acquire inside it"):
+async def rows() -> Any:
+    yield 1
 
-        @limiter_of(1).as_decorator()
-        async def rows() -> Any:
-            yield 1
+
+def plain_rows() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [rows, plain_rows, partial(rows), partial(plain_rows)])
+def test_a_generator_cannot_be_decorated(function: Any) -> None:
+    with pytest.raises(TypeError, match="rows.* is a generator: .*acquire inside it"):
+        limiter_of(1).as_decorator()(function)
+
+
+async def test_what_is_awaited_waits_whatever_it_is() -> None:
+    limiter = limiter_of(1)
+
+    class Service:
+        async def __call__(self, number: int) -> int:
+            return number
+
+    start = anyio.current_time()
+    for function in (Service().__call__, partial(Service().__call__), Service()):
+        assert await limiter.as_decorator()(function)(7) == 7
+    assert anyio.current_time() - start == pytest.approx(2, abs=0.01)
 
 
 async def test_a_decorated_method() -> None:
@@ -296,6 +329,10 @@ async def test_the_reference_wrapper_of_buckets() -> None:
         (lambda: Limiter(InMemoryBucket(Rate(1, 1)), clock=ManualClock()), ValueError, "clock= is for the bucket"),
         (lambda: InMemoryBucket(Rate(1, 1), max_keys=0), ValueError, "max_keys must be a positive int"),
         (lambda: InMemoryBucket(Rate(1, 1, burst=2)), ValueError, "SlidingWindowLog has no burst"),
+        (lambda: InMemoryBucket(Rate(1, 1), algorithm="gcra"), TypeError, "a class such as GCRA, not 'gcra'"),  # type: ignore[arg-type]
+        (lambda: InMemoryBucket(Rate(1, 1), algorithm=GCRA(Rate(1, 1))), TypeError, "a class such as GCRA"),  # type: ignore[arg-type]
+        (lambda: create_inmemory_limiter(0), ValueError, "limit must be a positive int, not 0"),
+        (lambda: create_inmemory_limiter(1, 1.5), TypeError, "interval must be a positive int"),  # type: ignore[call-overload]
     ],
 )
 def test_wrong_settings_are_named(make: Any, error: type[Exception], says: str) -> None:
@@ -326,6 +363,46 @@ async def test_wrong_calls_are_named_and_spend_nothing(
     with pytest.raises(error, match=says):
         limiter.sync.acquire(*arguments, **options)
     assert (await limiter.peek("a")).remaining == 1
+
+
+@pytest.mark.parametrize("bucket", [InMemoryBucket, ScriptedStore])
+async def test_a_label_that_is_no_text_is_named_and_spends_nothing(bucket: Any) -> None:
+    """`acquire(5)` is what one writes elsewhere for five units."""
+    limiter = Limiter(bucket(Rate(1, 60_000), clock=LoopClock()))
+    for call in (limiter.acquire, limiter.take, limiter.try_acquire_async, limiter.peek, limiter.reset):
+        with pytest.raises(TypeError, match="a name must be a str, not 5; for so many units, write weight=5"):
+            await call(5)  # type: ignore[arg-type]
+    for sync_call in (limiter.sync.acquire, limiter.sync.take, limiter.try_acquire):
+        with pytest.raises(TypeError, match="a name must be a str, not None"):
+            sync_call(None)  # type: ignore[arg-type]
+    assert (await limiter.peek()).remaining == 1
+
+
+class Region(StrEnum):
+    EAST = "east"
+    WEST = "west"
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_a_name_may_be_of_an_enumeration(keyed: bool) -> None:
+    limiter = limiter_of(1, keyed=keyed)
+    assert limiter.sync.take(Region.EAST)
+    assert bool(await limiter.take(Region.WEST)) is keyed
+    assert not await limiter.take("east")
+
+
+async def test_a_clock_that_counts_seconds_is_named() -> None:
+    limiter = Limiter(Rate(1, 1000), clock=lambda: 12.5)  # type: ignore[arg-type, return-value]
+    for call in (limiter.acquire, limiter.take, limiter.peek):
+        with pytest.raises(TypeError, match=r"microseconds as an int, not 12\.5"):
+            await call()
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_a_factory_that_has_no_bucket_for_a_name_is_named(awaited: bool) -> None:
+    factory = Tiers({"free": None, "paying": InMemoryBucket(Rate(1, 1000))}, awaited)  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match=r"Tiers\.get\('x', 2\) must return a bucket, not None"):
+        await Limiter(factory).acquire("x", 2)
 
 
 async def test_a_call_that_does_not_block_has_no_timeout() -> None:
@@ -391,6 +468,42 @@ async def test_disabled_admits_everything_and_counts_nothing() -> None:
         assert limiter.try_acquire("a")
         await limiter.refund(decision)
     assert (await limiter.peek()).remaining == 1
+
+
+async def test_disabled_twice_is_disabled_until_both_have_ended() -> None:
+    limiter = limiter_of(1, 60_000)
+    first, second = limiter.disabled(), limiter.disabled()
+    with second:
+        with first:
+            pass
+        assert [bool(limiter.sync.take()) for _ in range(3)] == [True, True, True]
+    first, second = limiter.disabled(), limiter.disabled()
+    first.__enter__()
+    with second:
+        first.__exit__(None, None, None)
+        assert [bool(limiter.sync.take()) for _ in range(3)] == [True, True, True]
+    assert (await limiter.peek()).remaining == 1
+    assert [bool(limiter.sync.take()) for _ in range(2)] == [True, False]
+
+
+async def test_closed_while_it_is_disabled_it_stays_closed() -> None:
+    limiter = Limiter(InMemoryBucket(Rate(1, 60_000)))
+    with limiter.disabled():
+        await limiter.aclose()
+    with pytest.raises(LimiterClosed):
+        limiter.sync.take()
+
+
+@pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA, LeakyBucket, FixedWindow, SlidingWindowCounter])
+async def test_what_was_admitted_while_disabled_cannot_be_given_back(algorithm: Any) -> None:
+    limiter = Limiter(InMemoryBucket(Rate(5, 60_000), algorithm=algorithm, clock=ManualClock(7)))
+    with limiter.disabled():
+        free = await limiter.acquire("a", 3)
+    taken = await limiter.acquire("a", 5)
+    await limiter.refund(free)
+    assert (await limiter.peek()).remaining == 0
+    await limiter.refund(taken)
+    assert (await limiter.peek()).remaining == 5
 
 
 # In sync code on a loop's thread.
@@ -463,8 +576,13 @@ def test_the_global_limiter_is_false_and_says_what_to_call_until_it_is_filled() 
     assert pickle.loads(pickle.dumps(LIMITER)) is LIMITER
     with pytest.raises(RuntimeError, match="init_global_limiter"):
         LIMITER.try_acquire("a")
-    with pytest.raises(RuntimeError, match="init_global_limiter"):
-        asyncio.run(LIMITER.acquire("a"))
+    for call in (LIMITER.acquire, LIMITER.take, LIMITER.peek, LIMITER.reset, LIMITER.aclose, LIMITER.__aenter__):
+        with pytest.raises(RuntimeError, match="init_global_limiter"):
+            asyncio.run(call())
+    for sync_call in (LIMITER.close, LIMITER.sync.take, LIMITER.__enter__, LIMITER.as_decorator()(len)):
+        with pytest.raises(RuntimeError, match="init_global_limiter"):
+            sync_call()
+    assert not LIMITER
 
 
 def test_the_memory_examples() -> None:
@@ -483,7 +601,7 @@ def test_the_memory_examples() -> None:
 async def test_factories_take_keyed_algorithm_and_max_waiters() -> None:
     limiter = create_inmemory_limiter(1, 60_000, keyed=True, algorithm=GCRA, max_waiters=0)
     await limiter.acquire("a")
-    with pytest.raises(BucketFullException):
+    with pytest.raises(BucketFullException, match="max_waiters=0 wait already"):
         await limiter.acquire("a")
     await limiter.acquire("b")
 

@@ -117,6 +117,13 @@ def test_a_text_that_is_no_rate_is_named(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [5, None, b"5/s", Rate(5, 1000)])
+def test_what_is_no_text_is_named(value: object) -> None:
+    with pytest.raises(TypeError, match=r"a rate is read from a text such as '100/minute'") as caught:
+        Rate.parse(value)  # type: ignore[arg-type]
+    assert str(caught.value).endswith(f"not from {value!r}")
+
+
 @pytest.mark.parametrize("text", ["0/s", "5/0s"])
 def test_a_text_with_a_zero_is_no_rate(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be a positive int|cannot read the rate"):

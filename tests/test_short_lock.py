@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from pyrate_limiter.buckets.short_lock import ShortLock
 
 TURNS = 2000
-
-
-@pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_one_thread_at_a_time_holds_it(hasty_threads: None) -> None:

@@ -7,13 +7,26 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
-from pyrate_limiter import Decision, Duration, InMemoryBucket, Limiter, LimiterDelayException, Rate
+from pyrate_limiter import (
+    GCRA,
+    Answer,
+    Ask,
+    Decision,
+    Duration,
+    FixedWindow,
+    InMemoryBucket,
+    Limiter,
+    LimiterDelayException,
+    Rate,
+    SlidingWindowLog,
+)
 from pyrate_limiter.testing import ScriptedStore
 from pyrate_limiter.testing.stamps import most_in_any
 
@@ -98,6 +111,36 @@ def test_worker_threads_of_anyio_wait_on_their_own_loop() -> None:
     assert threading.active_count() <= before + 2
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_worker_thread_asks_on_the_loop_that_started_it(backend: str) -> None:
+    store = ScriptedStore(Rate(5, Duration.HOUR))
+    asked_in: list[threading.Thread] = []
+    store.fail = lambda _: asked_in.append(threading.current_thread())
+    limiter = Limiter(store)
+
+    async def main() -> None:
+        await anyio.to_thread.run_sync(limiter.sync.acquire)
+        await anyio.to_thread.run_sync(limiter.try_acquire)
+
+    anyio.run(main, backend=backend)
+    assert asked_in == [threading.main_thread()] * 2
+
+
+@pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA, FixedWindow])
+def test_hasty_threads_get_exactly_the_limit(algorithm: Any, hasty_threads: None) -> None:
+    limiter = Limiter(InMemoryBucket(Rate(2000, Duration.WEEK), algorithm=algorithm), keyed=True)
+    granted: list[object] = []
+
+    def take_both_ways() -> None:
+        for _ in range(250):
+            granted.extend([limiter.sync.take("a")] if limiter.sync.peek("a") else [])
+            granted.extend([1] if limiter.try_acquire("a", blocking=False) else [])
+
+    in_threads(8, take_both_ways)
+    assert len([one for one in granted if one]) == 2000
+    assert limiter.sync.peek("a").remaining == 0
+
+
 def test_an_interrupt_while_waiting_spends_nothing() -> None:
     limiter = Limiter(InMemoryBucket(Rate(1, 400)), buffer_ms=0)
     limiter.sync.acquire()
@@ -108,6 +151,53 @@ def test_an_interrupt_while_waiting_spends_nothing() -> None:
     time.sleep(0.5)
     assert limiter.sync.peek().remaining == 1
     assert limiter._bucket.statistics().waiting == 0
+
+
+class InterruptsAsItGrants(ScriptedStore):
+    """Interrupts the main thread when it has granted, and lets that come first."""
+
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        answers = await super()._apply(asks)
+        if self.armed and asks[0].cost > 0:
+            self.armed = False
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            threading.Event().wait(0.3)
+        return answers
+
+    armed = True
+
+
+@pytest.mark.may_block  # that is how the interrupt comes first
+@pytest.mark.parametrize("call", ["acquire", "take", "try_acquire"])
+def test_an_interrupt_at_the_moment_of_the_grant_spends_nothing(call: str) -> None:
+    store = InterruptsAsItGrants(Rate(5, Duration.HOUR))
+    limiter = Limiter(store)
+    with pytest.raises(KeyboardInterrupt):
+        limiter.try_acquire("a", 2) if call == "try_acquire" else getattr(limiter.sync, call)("a", 2)
+    end = time.monotonic() + 10
+    while limiter.sync.peek().remaining < 5 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert store.granted == 0
+
+
+@pytest.mark.parametrize("make", [InMemoryBucket, ScriptedStore], ids=["memory", "scripted"])
+@pytest.mark.parametrize("how", ["refund", "reset"])
+def test_what_a_thread_gives_back_wakes_those_who_wait_on_a_loop(make: Any, how: str) -> None:
+    limiter = Limiter(make(Rate(1, Duration.HOUR)))
+    first = limiter.sync.acquire()
+
+    async def main() -> Decision:
+        waits = asyncio.create_task(limiter.acquire())
+        await asyncio.sleep(0.05)
+        give_back = limiter.sync.reset if how == "reset" else partial(limiter.sync.refund, first)
+        thread = threading.Thread(target=give_back)
+        thread.start()
+        async with asyncio.timeout(20):
+            decision = await waits
+        await asyncio.to_thread(thread.join)
+        return decision
+
+    assert asyncio.run(main()).allowed
 
 
 def test_interrupts_at_any_moment_never_leave_the_bucket_locked() -> None:
@@ -143,8 +233,9 @@ def test_children_forked_under_load_work() -> None:
         from pyrate_limiter import Limiter, Rate
         warnings.simplefilter("ignore")  # Python 3.12 warns of any fork beside threads
         limiter = Limiter(Rate(10**9, 3_600_000))
-        slow = Limiter(Rate(1000, 1000))
-        slow.sync.acquire(weight=1000); slow.sync.acquire()  # the portal runs, too
+        slow = Limiter(Rate(1000, 20), buffer_ms=0)
+        slow.sync.acquire(weight=1000)
+        while not slow.sync.acquire(weight=1000).waited: pass  # now the portal runs, too
         stop = threading.Event()
         def hammer():
             while not stop.is_set():
@@ -155,7 +246,8 @@ def test_children_forked_under_load_work() -> None:
         for _ in range(40):
             pid = os.fork()
             if not pid:
-                good = [limiter.try_acquire(), limiter.sync.acquire(), slow.sync.acquire(weight=500)]
+                good = [limiter.try_acquire(), limiter.sync.acquire(), slow.sync.acquire(weight=1000)]
+                while not slow.sync.acquire(weight=1000).waited: pass
                 os._exit(0 if all(good) else 1)
             ends.append(os.waitpid(pid, 0)[1])
         stop.set()
@@ -209,6 +301,26 @@ def test_a_loop_that_ends_with_waiters_leaves_nothing() -> None:
         print([(len(limiter._bucket._rooms), limiter._bucket.statistics().waiting) for limiter in limiters])
     """)
     assert output.strip() == "[(0, 0), (0, 0), (0, 0)]"
+
+
+def test_a_loop_that_was_closed_under_waiters_is_forgotten() -> None:
+    output = run_program("""
+        import asyncio, logging
+        from pyrate_limiter import Limiter, Rate
+        logging.disable(logging.CRITICAL)  # asyncio complains of the tasks
+        limiter = Limiter(Rate(1, 3_600_000))
+        limiter.sync.take()
+        async def wait():
+            kept.append(asyncio.create_task(limiter.acquire()))
+            await asyncio.sleep(0.01)
+        kept = []
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(wait())
+        loop.close()
+        asyncio.run(wait())
+        print(limiter._bucket.statistics().waiting, len(limiter._bucket._rooms))
+    """)
+    assert output.strip() == "0 0"
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", *(["fork"] if hasattr(os, "fork") else [])])

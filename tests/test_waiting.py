@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -260,6 +261,44 @@ async def _cancel_half_natively(one: Any, chance: random.Random) -> None:
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
+async def test_who_is_cancelled_as_the_answer_comes_gives_back() -> None:
+    store = scripted(Rate(10, 60_000))
+    with anyio.CancelScope() as scope:
+        store.fail = lambda _: scope.cancel()  # the store has decided, and nobody has been told
+        await store.acquire(4)
+    assert scope.cancelled_caught
+    store.fail = lambda _: None
+    await anyio.sleep(1)
+    assert store.granted == 0
+    assert (await store.peek()).remaining == 10
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_who_is_cancelled_natively_as_the_answer_comes_gives_back(told: bool, anyio_backend_name: str) -> None:
+    if anyio_backend_name == "trio":
+        return  # trio knows no other cancellation than anyio's
+    store = scripted(Rate(10, 60_000))
+    task = asyncio.create_task(store.acquire(4))
+    # At once: nobody has been told. Soon: the caller has been told, and has not run since.
+    store.fail = lambda _: asyncio.get_running_loop().call_soon(task.cancel) if told else task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    store.fail = lambda _: None
+    await asyncio.sleep(1)
+    assert store.granted == 0
+    assert (await store.peek()).remaining == 10
+
+
+async def test_the_courier_speaks_in_nobodys_name() -> None:
+    speaker, heard = ContextVar("speaker", default="nobody"), []
+    store = scripted(Rate(1, 1000))
+    store.fail = lambda _: heard.append(speaker.get())
+    speaker.set("the first")
+    await store.acquire()
+    await store.acquire()
+    assert set(heard) == {"nobody"}
+
+
 async def test_a_cancelled_waiter_makes_room_at_once() -> None:
     bucket = memory(Rate(10, 60_000))
     await bucket.acquire(8)
@@ -279,6 +318,22 @@ async def test_a_cancelled_waiter_makes_room_at_once() -> None:
         await anyio.lowlevel.checkpoint()
         with anyio.fail_after(0.1):
             await bucket.acquire(2)
+
+
+@both
+@pytest.mark.parametrize("how", ["refund", "reset"])
+async def test_what_is_given_back_lets_the_next_move_up_at_once(make: Any, how: str) -> None:
+    bucket = make(Rate(2, 60_000))
+    first = await bucket.acquire(2)
+    callers = Callers(bucket)
+    start = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(callers.all, [1, 1])
+        await anyio.sleep(1)
+        assert bucket.statistics().waiting == 2
+        await (bucket.reset() if how == "reset" else bucket.refund(first))
+    assert anyio.current_time() - start < 1.1
+    assert bucket.statistics().waiting == 0
 
 
 async def test_an_error_reaches_exactly_the_callers_of_its_call() -> None:
@@ -379,7 +434,6 @@ async def test_waiters_finish_when_an_ideal_line_would(make: Any) -> None:
 
 
 async def test_buffers_lengthen_sleeps_and_not_the_limit() -> None:
-
     limiter = Limiter(memory(Rate(1, 1000)), buffer_ms=200, max_delay=3000)
     start = anyio.current_time()
     async with anyio.create_task_group() as tasks:
@@ -389,7 +443,6 @@ async def test_buffers_lengthen_sleeps_and_not_the_limit() -> None:
 
 
 async def test_max_waiters_refuses_the_next_at_once() -> None:
-
     for make in (memory, scripted):
         limiter = Limiter(make(Rate(1, 60_000)), max_waiters=2)
         await limiter.acquire()
@@ -397,13 +450,12 @@ async def test_max_waiters_refuses_the_next_at_once() -> None:
             tasks.start_soon(limiter.acquire)
             tasks.start_soon(limiter.acquire)
             await anyio.sleep(1)
-            with pytest.raises(BucketFullException):
+            with pytest.raises(BucketFullException, match="max_waiters=2 wait already"):
                 await limiter.acquire()
             tasks.cancel_scope.cancel()
 
 
 async def test_a_sleep_in_vain_ends_the_call_that_does_not_retry() -> None:
-
     store = scripted(Rate(1, 1000))
     once = Limiter(store, buffer_ms=100, retry_until_max_delay=False)
     await once.acquire()
@@ -414,14 +466,8 @@ async def test_a_sleep_in_vain_ends_the_call_that_does_not_retry() -> None:
             await store._apply([Ask("", 1)])
 
         tasks.start_soon(somebody_faster)
-        with pytest.raises(BucketFullException):
+        with pytest.raises(BucketFullException, match="somebody else was faster"):
             await once.acquire()
-
-
-def _ask() -> Any:
-    from pyrate_limiter import Ask
-
-    return Ask("", 1)
 
 
 async def test_ten_thousand_waiters_in_memory_take_three_calls(monkeypatch: pytest.MonkeyPatch) -> None:

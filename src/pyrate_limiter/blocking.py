@@ -96,20 +96,25 @@ class Portal:
     def run(self, function: Callable[[], Coroutine[Any, Any, T]], undo: Callable[[Any], Any] | None) -> T:
         """Run a coroutine function, and cancel it when this thread is interrupted meanwhile."""
         portal = self._started()
-        future = portal.start_task_soon(function)
+        results: list[T] = []
+
+        async def kept() -> T:
+            results.append(await function())
+            return results[0]
+
+        future = portal.start_task_soon(kept)
         try:
-            result: T = future.result()
+            return future.result()
         except BaseException:
             if self._ending:
                 # Only a daemon thread lives this long: its wait ends because the interpreter does, and nobody is
                 # left to be told. It sleeps until it is no more.
                 Event().wait()
-            # If the coroutine itself raised, the future is done. If an interrupt came just after it was granted
-            # something, nobody will ever use that.
-            if not future.cancel() and undo is not None and not future.exception():
-                portal.start_task_soon(undo, future.result())
+            # If the coroutine itself raised, the future has that. If an interrupt came when it was granted something,
+            # before or after the future knew, nobody will ever use that.
+            if (future.cancel() or not future.exception()) and undo is not None:
+                portal.start_task_soon(_undo_all, undo, results)
             raise
-        return result
 
     def forget(self) -> None:
         """Begin anew in a forked child, which has the objects but not the thread."""
@@ -128,6 +133,12 @@ class Portal:
             self._ending = True
             portal.call(portal.stop, True)
             stack.close()
+
+
+async def _undo_all(undo: Callable[[Any], Any], results: list[Any]) -> None:
+    """Undo what came of a task that was cancelled before this one began."""
+    for result in filter(None, results):
+        await undo(result)
 
 
 def run(function: Callable[[], Coroutine[Any, Any, T]], *, instead: str, undo: Callable[[Any], Any] | None = None) -> T:

@@ -49,11 +49,11 @@ class BucketFullException(RateLimitError):
     """Not now, and the caller does not wait (or too many wait already)."""
 
     @classmethod
-    def of(cls, decision: Decision) -> BucketFullException:
+    def of(cls, decision: Decision, advice: str = "wait with acquire(), or come back then") -> BucketFullException:
         """Return the error that says what a refused `Decision` says."""
         return cls(
             f"{decision.rate} is reached for {decision.name!r}: {decision.weight} more fit"
-            f" in {decision.retry_after:.6g} s; wait with acquire(), or come back then",
+            f" in {decision.retry_after:.6g} s; {advice}",
             name=decision.name,
             weight=decision.weight,
             rate=decision.rate,
@@ -82,8 +82,9 @@ class LimiterDelayException(RateLimitError, TimeoutError):
     @classmethod
     def of(cls, decision: Decision, limit: float) -> LimiterDelayException:
         """Return the error for a refused `Decision` whose wait is longer than `limit` seconds."""
+        wait = decision.waited + decision.retry_after
         return cls(
-            f"{decision.weight} for {decision.name!r} would wait {decision.retry_after:.6g} s under {decision.rate},"
+            f"{decision.weight} for {decision.name!r} would wait {wait:.6g} s under {decision.rate},"
             f" longer than the {limit:.6g} s allowed; raise timeout or max_delay, or come back then",
             name=decision.name,
             weight=decision.weight,

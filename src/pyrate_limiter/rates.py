@@ -76,8 +76,11 @@ class Rate:
         """Return the rate that a text such as ``100/minute``, ``5 per 2 seconds`` or ``20/500ms`` names.
 
         Raises:
+            TypeError: it is no text.
             ValueError: the text is not of the form ``LIMIT/UNIT`` or ``LIMIT/COUNT UNIT``.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a rate is read from a text such as '100/minute', not from {text!r}")
         found = _TEXT.fullmatch(text)
         unit = found and (_UNITS.get(found[3].lower()) or _UNITS.get(found[3].lower().removesuffix("s")))
         if not found or not unit:

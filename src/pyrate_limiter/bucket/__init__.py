@@ -1,7 +1,7 @@
 """Buckets: a rule, a store that applies it atomically, and the verbs that every bucket has."""
 
 from .abstract import NOT_AT_ALL, AbstractBucket
-from .checks import as_patience, valid_key, valid_weight
+from .checks import as_patience, valid_key, valid_name, valid_weight
 from .instant import NOWHERE, InPlace, InstantBucket, in_place
 from .statistics import BucketStatistics, total
 
@@ -16,5 +16,6 @@ __all__ = [
     "in_place",
     "total",
     "valid_key",
+    "valid_name",
     "valid_weight",
 ]

@@ -14,7 +14,7 @@ from ..errors import LimiterClosed, LimiterDelayException, WeightTooLarge
 from ..listening import Audible, Audience
 from ..rates import Rate, as_rates
 from ..waiting import Make, Patience, Room, loop_of, running
-from .checks import as_patience, valid_key, valid_weight
+from .checks import as_patience, valid_algorithm, valid_key, valid_weight
 from .forks import forks
 from .statistics import BucketStatistics
 
@@ -54,7 +54,7 @@ class AbstractBucket(Audible, ABC):
 
     def __init__(self, rates: Rate | Sequence[Rate], *, algorithm: type[Algorithm] = SlidingWindowLog) -> None:
         self.rates = as_rates(rates)
-        self.rule: Rule = bind(algorithm, self.rates)
+        self.rule: Rule = bind(valid_algorithm(algorithm), self.rates)
         self.algorithm = algorithm
         self.capacity = self.rule.capacity
         self.share = self.capacity
@@ -114,7 +114,7 @@ class AbstractBucket(Audible, ABC):
         Args:
             decision: an admitted one of this bucket. A refused one gives nothing back. Refund it once: the second
                 time would give back what somebody else took at the same moment.
-            key: whose budget.
+            key: whose budget, as it was given when this was taken.
             weight: without a decision: how many units.
             at: without a decision: the stamp of them (`Decision.at`).
         """
@@ -222,7 +222,17 @@ class AbstractBucket(Audible, ABC):
     async def _run(self, ask: Ask) -> Answer:
         """Look, give back or reset."""
         self._require_open()
-        return await self._room().run(ask)
+        answer = await self._room().run(ask)
+        self._rouse(ask)
+        return answer
+
+    def _rouse(self, ask: Ask) -> None:
+        """Let the next in line move up after a give-back, on the other event loops: the room sees to its own."""
+        if ask.cost < 0:
+            here = running()
+            for token, room in list(self._rooms.items()):
+                if token is not here:
+                    loop_of(token).call_soon_threadsafe(partial(room.rouse, ask.key))
 
     def _owe(self, ask: Ask) -> None:
         """Give back as soon as may be, without waiting for it."""

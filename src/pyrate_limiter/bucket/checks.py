@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..algorithms import Algorithm
 from ..decisions import FOREVER
 
 
@@ -19,6 +20,28 @@ def valid_weight(weight: int) -> int:
     return weight
 
 
+def valid_algorithm(algorithm: object) -> type[Algorithm]:
+    """Return a class of algorithms.
+
+    Raises:
+        TypeError: it is something else, such as its name or an object of it.
+    """
+    if not isinstance(algorithm, type) or not issubclass(algorithm, Algorithm):
+        raise TypeError(f"algorithm must be a class such as GCRA, not {algorithm!r}")
+    return algorithm
+
+
+def valid_name(name: str) -> str:
+    """Return a name, or the label that it is where names share a budget.
+
+    Raises:
+        TypeError: it is not a str.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be a str, not {name!r}; for so many units, write weight={name!r}")
+    return name
+
+
 def valid_key(key: str) -> str:
     """Return a key that is a str and encodes to UTF-8.
 
@@ -26,8 +49,7 @@ def valid_key(key: str) -> str:
         TypeError: it is not a str.
         ValueError: it holds a lone surrogate.
     """
-    if not isinstance(key, str):
-        raise TypeError(f"a name must be a str, not {key!r}")
+    valid_name(key)
     if not key.isascii():
         try:
             key.encode()

@@ -87,7 +87,7 @@ class InstantBucket(AbstractBucket):
 
         Returns:
             The wait; or `BUSY` if the long way has to be gone: because the lock is held elsewhere, somebody waits, the
-            weight is not an int from 1 to the capacity, or a keyed call has no name.
+            weight is not an int from 1 to the capacity, a keyed call has no name, or a label is not a str.
         """
 
     @abstractmethod
@@ -157,7 +157,7 @@ class InstantBucket(AbstractBucket):
             super()._owe(ask)
 
     def _rouse(self, ask: Ask) -> None:
-        """Let the next in line of this loop move up after a give-back."""
+        super()._rouse(ask)
         if ask.cost < 0 and self._rooms and (room := self._rooms.get(running())):
             room.rouse(ask.key)
 

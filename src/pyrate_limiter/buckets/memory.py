@@ -50,7 +50,12 @@ class InMemoryBucket(InstantBucket):
     # host's clock never steps back, so it is read as it stands; one that may is watched.
 
     def _take(self, name: str, weight: int, keyed: bool) -> int:
-        if type(weight) is not int or not 0 < weight <= self.capacity or self._rooms or (keyed and name is UNNAMED):
+        if (
+            type(weight) is not int
+            or not 0 < weight <= self.capacity
+            or self._rooms
+            or (name is UNNAMED if keyed else not isinstance(name, str))
+        ):
             return BUSY
         key = name if keyed else ""
         with self._lock:
@@ -63,7 +68,12 @@ class InMemoryBucket(InstantBucket):
             return wait
 
     def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
-        if type(weight) is not int or not 0 < weight <= self.capacity or self._rooms or (keyed and name is UNNAMED):
+        if (
+            type(weight) is not int
+            or not 0 < weight <= self.capacity
+            or self._rooms
+            or (name is UNNAMED if keyed else not isinstance(name, str))
+        ):
             return None
         key = name if keyed else ""
         with self._lock:
@@ -121,6 +131,8 @@ class InMemoryBucket(InstantBucket):
     def _watched(self, clock: Clock) -> int:
         """Read a clock that may go back; while it is behind, every call goes the long way, where that is seen to."""
         now = clock()
+        if type(now) is not int:
+            raise TypeError(f"a clock must return microseconds as an int, not {now!r}")
         if now < self._latest:
             self._keys.sweep_at = now
         self._latest = max(self._latest, now)

@@ -13,7 +13,7 @@ from ..decisions import UNNAMED, Decision
 from ..rates import Rate
 from .decorating import F, decorate
 from .pending import PendingBool
-from .policy import Policy
+from .policy import UNCOUNTED, Policy
 from .slot import Slot
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Calls(Policy, Generic[Result_co]):
             weight: with a name: how many units.
             at: with a name: their stamp (`Decision.at`).
         """
-        if self._disabled:
+        if self._disabled or (isinstance(decision, Decision) and decision.at == UNCOUNTED):
             return
         if isinstance(decision, Decision):
             bucket = await self._route(decision.name, decision.weight)

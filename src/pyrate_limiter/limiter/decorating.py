@@ -26,8 +26,8 @@ def decorate(
     """
     if isasyncgenfunction(function) or isgeneratorfunction(function):
         raise TypeError(
-            f"{function.__qualname__} is a generator: a permit for its call says nothing about its steps;"
-            " acquire inside it, where the work is done"
+            f"{getattr(function, '__qualname__', function)} is a generator: a permit for its call says nothing"
+            " about its steps; acquire inside it, where the work is done"
         )
 
     def wanted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, int]:
@@ -46,4 +46,6 @@ def decorate(
         limiter.sync.acquire(*wanted(args, kwargs))
         return function(*args, **kwargs)
 
-    return cast("F", limited if iscoroutinefunction(function) else limited_sync)
+    # An object may have a call that is awaited.
+    awaited = iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+    return cast("F", limited if awaited else limited_sync)

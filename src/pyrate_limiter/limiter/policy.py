@@ -8,12 +8,15 @@ from inspect import isawaitable
 from typing import Any
 from weakref import WeakSet
 
-from ..bucket import NOT_AT_ALL, NOWHERE, AbstractBucket, InPlace, InstantBucket, as_patience, valid_weight
+from ..bucket import NOT_AT_ALL, NOWHERE, AbstractBucket, InPlace, InstantBucket, as_patience, valid_name, valid_weight
 from ..decisions import UNNAMED, Answer, Decision
 from ..errors import BucketFullException, LimiterClosed, LimiterDelayException, RateLimitError, WeightTooLarge
 from ..listening import Audible, Audience, Heard
 from ..routing import BucketFactory
 from ..waiting import Patience
+
+UNCOUNTED = -1
+"""The stamp of what was admitted while a limiter was disabled."""
 
 
 class Policy(Audible):
@@ -51,7 +54,7 @@ class Policy(Audible):
         bucket = await self._route(name, weight)
         if self._disabled:
             rate = bucket.rates[0]
-            return Decision(True, name, valid_weight(weight), 0, 0.0, 0.0, rate.limit, rate.limit, rate)
+            return Decision(True, name, valid_weight(weight), UNCOUNTED, 0.0, 0.0, rate.limit, rate.limit, rate)
         return await bucket._request(self._key(name), name, weight, patience)
 
     async def _request_aloud(self, audience: Audience, name: str, weight: int, patience: Patience) -> Decision:
@@ -90,13 +93,17 @@ class Policy(Audible):
         if self._bucket is not None:
             return self._bucket
         if self._factory is None:
-            raise RuntimeError("the global LIMITER has no bucket yet: call init_global_limiter(bucket) first")
+            raise self._empty_error()
         found = self._factory.get(name, weight)
         bucket = await found if isawaitable(found) else found
+        if not isinstance(bucket, AbstractBucket):
+            factory = type(self._factory).__name__
+            raise TypeError(f"{factory}.get({name!r}, {weight}) must return a bucket, not {bucket!r}")
         self._used.add(bucket)
         return bucket
 
     def _key(self, name: str) -> str:
+        valid_name(name)
         if not self._keyed:
             return ""
         if name is UNNAMED:
@@ -121,12 +128,18 @@ class Policy(Audible):
         return decision.allowed
 
     def _refusal(self, decision: Decision, patience: Patience) -> RateLimitError:
-        if patience is not NOT_AT_ALL and decision.retry_after * 1e6 > patience.limit:
+        if patience is NOT_AT_ALL:
+            return BucketFullException.of(decision)
+        if decision.retry_after * 1e6 > patience.limit or (decision.waited and not patience.once):
             return LimiterDelayException.of(decision, patience.limit / 1e6)
-        return BucketFullException.of(decision)
+        if decision.waited:
+            return BucketFullException.of(decision, "it waited once, and somebody else was faster; come back then")
+        return BucketFullException.of(decision, f"max_waiters={patience.most} wait already; come back then")
 
     def _shut(self) -> list[AbstractBucket]:
         """Refuse what comes and dismiss who waits; return the buckets that are to be closed too."""
+        if self._bucket is None and self._factory is None:
+            raise self._empty_error()
         self._closed = True
         self._choose_at_hand()
         for bucket in [self._bucket] if self._bucket else list(self._used):
@@ -135,6 +148,9 @@ class Policy(Audible):
 
     def _closed_error(self) -> LimiterClosed:
         return LimiterClosed("this limiter is closed; make a new one")
+
+    def _empty_error(self) -> RuntimeError:
+        return RuntimeError("the global LIMITER has no bucket yet: call init_global_limiter(bucket) first")
 
     def _require_open(self) -> None:
         if self._closed:

@@ -257,14 +257,14 @@ class BucketContract:
         await bucket.aclose()
 
     async def test_a_key_that_waits_delays_no_other(self) -> None:
-        bucket = self.make_bucket([Rate(1, Duration.HOUR)])
+        bucket = self.make_bucket([Rate(2, Duration.HOUR)])
         await bucket.take(key="a")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda: bucket.acquire(key="a"))
+            tasks.start_soon(lambda: bucket.acquire(2, key="a"))
             await anyio.sleep(0.01)
             for i in range(20):
                 _same((await bucket.take(key=f"b{i}")).allowed, True, "a free key")
-            _same((await bucket.take(key="a")).allowed, False, "a newcomer behind the one who waits")
+            _same((await bucket.take(key="a")).allowed, False, "a newcomer who would fit, behind the one who waits")
             tasks.cancel_scope.cancel()
         await bucket.aclose()
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
@@ -65,7 +66,10 @@ class AsyncioLoop:
 
     def come(self, turn: asyncio.Future[None]) -> None:
         if not turn.done():
-            turn.set_result(None)
+            try:
+                turn.set_result(None)
+            except RuntimeError:
+                return  # the loop was closed under it, and nobody wakes any more
 
     async def _wait_until(self, turn: asyncio.Future[None], until: float) -> None:
         timer = self._loop.call_at(until, self.come, turn)
@@ -84,7 +88,7 @@ class AsyncioLoop:
         self._task = task  # the loop itself holds tasks only weakly
 
     def call_soon_threadsafe(self, function: Callable[[], None]) -> None:
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # what a closed loop raises, and it may be closed at any moment
             self._loop.call_soon_threadsafe(function)
 
 

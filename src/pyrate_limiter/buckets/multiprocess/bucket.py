@@ -113,7 +113,11 @@ class MultiprocessBucket(InstantBucket):
     # handler raises finds them free or frees them.
 
     def _take(self, name: str, weight: int, keyed: bool) -> int:
-        if type(weight) is not int or not 0 < weight <= self.capacity or (keyed and name is UNNAMED):
+        if (
+            type(weight) is not int
+            or not 0 < weight <= self.capacity
+            or (name is UNNAMED if keyed else not isinstance(name, str))
+        ):
             return BUSY
         key = name if keyed else ""
         if self._rooms and self._in_line(key):
@@ -131,7 +135,11 @@ class MultiprocessBucket(InstantBucket):
                 return BUSY
 
     def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
-        if type(weight) is not int or not 0 < weight <= self.capacity or (keyed and name is UNNAMED):
+        if (
+            type(weight) is not int
+            or not 0 < weight <= self.capacity
+            or (name is UNNAMED if keyed else not isinstance(name, str))
+        ):
             return None
         key = name if keyed else ""
         if self._rooms and self._in_line(key):
