@@ -174,6 +174,25 @@ class Regretful(Story):
         return super()._ask()
 
 
+class Alike(Story):
+    """A story of equal asks in long rows, with rates whose units are whole microseconds apart."""
+
+    def __init__(self, algorithm: type[Algorithm], seed: int) -> None:
+        super().__init__(algorithm, seed)
+        self._heaviest, self._crowd = min(self.rule.capacity, self.random.choice((1, 1, 3))), 100
+        self._before = Ask(self._keys[0], 1)
+
+    def _rate(self, algorithm: type[Algorithm]) -> Rate:
+        limit = self.random.choice((1, 2, 7, 60, 100, 1000, 3000))
+        burst = self.random.choice((None, 1, limit, 2 * limit + 1)) if algorithm.bursts else None
+        return Rate(limit, limit * self.random.choice((1, 3, 50)), burst)
+
+    def _ask(self) -> Ask:
+        if self.random.random() < 0.1:
+            self._before = super()._ask()
+        return self._before
+
+
 class Endless(Story):
     """A story of one key that is never idle, until its counts pass what a double holds."""
 

@@ -46,3 +46,28 @@ async def closing(bucket: PostgresBucket) -> AsyncIterator[PostgresBucket]:
         yield bucket
     finally:
         await bucket.aclose()
+
+
+class OnePool:
+    """A pool of one connection, which stands for those of psycopg_pool."""
+
+    def __init__(self, dsn: str) -> None:
+        self.conninfo = dsn
+        self.lent = 0
+        self._idle: psycopg.AsyncConnection[Any] | None = None
+
+    async def getconn(self) -> psycopg.AsyncConnection[Any]:
+        self.lent += 1
+        connection, self._idle = self._idle or await psycopg.AsyncConnection.connect(self.conninfo), None
+        return connection
+
+    async def putconn(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        self.lent -= 1
+        if not conn.closed:
+            self._idle = conn
+
+    @asynccontextmanager
+    async def closing(self) -> AsyncIterator[OnePool]:
+        yield self
+        if self._idle is not None:
+            await self._idle.close()

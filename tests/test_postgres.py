@@ -7,8 +7,8 @@ import gc
 import os
 import pickle
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import psycopg
@@ -25,7 +25,7 @@ from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing import ManualClock
 
-from .postgres import closing, database, patient, query
+from .postgres import OnePool, closing, database, patient, query
 
 RATE = Rate(3, Duration.MINUTE)
 both_ways = pytest.mark.parametrize("functions", [True, False], ids=["functions", "statements"])
@@ -244,6 +244,24 @@ async def test_a_table_in_constant_use_does_not_grow(dsn: str) -> None:
     assert query(dsn, "SELECT pg_total_relation_size('pyrate_limiter_pages')")[0] <= 16384
 
 
+async def test_eight_connections_at_the_same_rows_let_no_table_grow(dsn: str) -> None:
+    asks = [Ask(f"key {i}", 1) for i in range(100)]
+    async with AsyncExitStack() as stack:
+        buckets = [
+            await stack.enter_async_context(closing(patient(Rate(1000, 1000), dsn, synchronous_commit=False)))
+            for _ in range(8)
+        ]
+        await buckets[0]._apply(asks)
+        query(dsn, "ALTER TABLE pyrate_limiter SET (autovacuum_enabled = off)")
+
+        async def hammer(bucket: PostgresBucket) -> None:
+            for _ in range(15):
+                await bucket._apply(asks)
+
+        await asyncio.gather(*(hammer(bucket) for bucket in buckets))
+    assert query(dsn, "SELECT pg_relation_size('pyrate_limiter') / 8192")[0] < 200  # pages: one for each row, and some
+
+
 # Connections.
 
 
@@ -321,31 +339,6 @@ def test_a_bucket_with_a_dsn_can_be_pickled(dsn: str) -> None:
     assert asyncio.run(taken(pickle.loads(pickle.dumps(bucket)))).remaining == 1
     with pytest.raises(TypeError, match="give a DSN"):
         pickle.dumps(patient(RATE, OnePool(dsn)))
-
-
-class OnePool:
-    """A pool of one connection, which stands for those of psycopg_pool."""
-
-    def __init__(self, dsn: str) -> None:
-        self.conninfo = dsn
-        self.lent = 0
-        self._idle: psycopg.AsyncConnection[Any] | None = None
-
-    async def getconn(self) -> psycopg.AsyncConnection[Any]:
-        self.lent += 1
-        connection, self._idle = self._idle or await psycopg.AsyncConnection.connect(self.conninfo), None
-        return connection
-
-    async def putconn(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        self.lent -= 1
-        if not conn.closed:
-            self._idle = conn
-
-    @asynccontextmanager
-    async def closing(self) -> AsyncIterator[OnePool]:
-        yield self
-        if self._idle is not None:
-            await self._idle.close()
 
 
 async def test_a_connection_of_a_pool_goes_back_as_it_came(dsn: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from .postgres import closing, database, patient, query
 
 ALGORITHMS = [GCRA, LeakyBucket, FixedWindow, SlidingWindowCounter, SlidingWindowLog]
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm.__name__)
-DECISIONS = 100_000
+DECISIONS = int(os.environ.get("DIFFERENTIAL_DECISIONS", "100000"))
 A_STORY = 6_000
 A_CALL = 100
 """What a call counts at least, so that many stories are told and the time goes into decisions."""

@@ -15,11 +15,11 @@ from psycopg.conninfo import make_conninfo
 from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog
 from pyrate_limiter.buckets.outage import Admit, Fail, LocalShare, Refuse, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
-from pyrate_limiter.decisions import Decision
+from pyrate_limiter.decisions import Ask, Decision
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing.stamps import most_in_any
 
-from .postgres import closing, database, patient, query
+from .postgres import OnePool, closing, database, patient, query
 from .proxy import Proxy
 from .servers import PostgresServer
 
@@ -143,6 +143,36 @@ async def test_while_it_is_paused_the_policy_decides(server: PostgresServer, dsn
         assert decision.remaining == left - 1
 
 
+@both_loops
+@both_ways
+async def test_a_call_that_is_cancelled_does_not_wait_for_a_paused_server(
+    server: PostgresServer, dsn: str, functions: bool
+) -> None:
+    async with closing(patient(MANY, dsn, functions=functions)) as bucket:
+        await bucket.take()
+        await asyncio.to_thread(server.pause)
+        call = asyncio.create_task(bucket._apply([Ask("", 1)]))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        began = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        took = time.monotonic() - began
+        server.resume()
+        assert took < 1, "psycopg waits for five seconds"
+        assert (await bucket.take()).remaining in (998, 997)
+
+
+async def test_a_pool_whose_server_is_paused_costs_the_budget(server: PostgresServer, dsn: str) -> None:
+    async with OnePool(dsn).closing() as pool:
+        await pool.putconn(await pool.getconn())
+        await asyncio.to_thread(server.pause)
+        async with closing(PostgresBucket(MANY, pool, when_down=Fail(budget=BUDGET))) as bucket:
+            assert await refused(bucket) < 1
+            server.resume()
+        assert pool.lent == 0
+
+
 @both_ways
 async def test_a_restart_in_the_middle(server: PostgresServer, dsn: str, functions: bool) -> None:
     granted, failed = 0, 0
@@ -217,7 +247,8 @@ async def test_a_proxy_that_stalls(server: PostgresServer, dsn: str, functions: 
                 took = await refused(bucket)
             assert took < 0.3 + SPARE + max(lags)
             await asyncio.sleep(0.1)
-            assert not bucket._connections._tasks, "what was given up goes on"
+            (session,) = bucket._connections._sessions.values()
+            assert not session.lock.locked(), "what was given up goes on"
             await asyncio.to_thread(proxy.flow)
             while not await succeeds(bucket):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

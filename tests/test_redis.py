@@ -337,7 +337,7 @@ def test_loops_that_end_leave_nothing_behind(redis_url: str, prefix: str) -> Non
     for _ in range(100):
         asyncio.run(bucket.acquire())
     assert len(os.listdir("/proc/self/fd")) <= before
-    assert len(bucket._client._kept) <= 1  # type: ignore[attr-defined]
+    assert len(bucket._client._places) <= 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

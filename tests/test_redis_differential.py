@@ -22,7 +22,7 @@ from pyrate_limiter.buckets.redis.families import MOST
 from pyrate_limiter.rates import Rate
 from pyrate_limiter.testing import ManualClock
 
-from .differential import Crowded, Endless, Huge, Regretful, Story
+from .differential import Alike, Crowded, Endless, Huge, Regretful, Story
 
 ALGORITHMS = [SlidingWindowLog, GCRA, TokenBucket, LeakyBucket, FixedWindow, SlidingWindowCounter]
 DECISIONS = int(os.environ.get("DIFFERENTIAL_DECISIONS", "100000"))
@@ -59,6 +59,12 @@ async def test_a_script_decides_as_python_does(algorithm: type[Algorithm], redis
     while seen < DECISIONS:
         seen += await compare(Story(algorithm, seed), algorithm, redis_url, 60)
         seed += 1
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_equal_asks_in_a_row_are_decided_one_by_one(algorithm: type[Algorithm], redis_url: str) -> None:
+    for seed in range(20):
+        await compare(Alike(algorithm, seed), algorithm, redis_url, 40)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

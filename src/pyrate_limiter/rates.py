@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
+from typing import Any
 
 MICROSECONDS = 1000
 """Microseconds in a millisecond: users speak in milliseconds, the arithmetic in microseconds."""
@@ -104,6 +105,7 @@ def as_rates(rates: Rate | Sequence[Rate]) -> tuple[Rate, ...]:
         ValueError: there is none.
         TypeError: one of them is not a `Rate`.
     """
+    several: tuple[Any, ...]  # until each of them has been looked at
     several = tuple(rates) if isinstance(rates, Iterable) and not isinstance(rates, str) else (rates,)
     if not several:
         raise ValueError("rates is empty: give at least one Rate, such as Rate(10, Duration.SECOND)")

@@ -18,6 +18,7 @@ class InPlace(Protocol):
 
     def _take(self, name: str, weight: int, keyed: bool) -> int:
         """Take, and return the wait; `BUSY` if the long way has to be gone."""
+        ...
 
     def _decide(self, name: str, weight: int, keyed: bool) -> Decision | None:
         """Take, and return the decision; None if the long way has to be gone."""

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from inspect import isawaitable
 from typing import Any, TypeAlias, TypeVar, cast
 
 from .. import (
@@ -226,4 +225,6 @@ def _require_distinct_names(limits: Sequence[Limit]) -> None:
 
 async def _settled(value: T | Awaitable[T]) -> T:
     """Return a value, or what an awaitable of it gives."""
-    return await value if isawaitable(value) else value
+    found: Any = value  # T may be an awaitable of its own kind, for all that a type checker knows
+    settled: T = await found if isinstance(found, Awaitable) else found
+    return settled

@@ -24,6 +24,7 @@ class Turn(Protocol):
 
     def wait(self, until: float) -> Awaitable[None]:
         """Wait until it comes, or until this time of the loop's clock."""
+        ...
 
     def come(self) -> None:
         """Let it come; more than once is as good as once."""
@@ -34,12 +35,15 @@ class Loop(Protocol):
 
     def time(self) -> float:
         """Return the loop's clock, in seconds."""
+        ...
 
     def turn(self) -> Turn:
         """Return a new moment to wait for."""
+        ...
 
     def breath(self) -> Awaitable[None]:
         """Let those go first who are ready to run."""
+        ...
 
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         """Run a task that belongs to nobody, and call `ended` when it is over, however it ends."""

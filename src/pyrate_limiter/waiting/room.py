@@ -29,9 +29,11 @@ class Estimates(Protocol):
 
     def soonest(self, ahead: int, own: int, head: int, rate: int = 0) -> int:
         """Return a lower bound on the wait after the head is due, in microseconds."""
+        ...
 
     def latest(self, ahead: int, own: int, head: int, heaviest: int) -> int:
         """Return an upper bound on it."""
+        ...
 
 
 class Store(Protocol):

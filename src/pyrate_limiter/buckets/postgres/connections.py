@@ -1,7 +1,6 @@
 """The connections: one for each event loop, kept, and given up on when the time is over.
 
-psycopg cannot be cancelled quickly while the server hangs: it waits until the server has agreed to stop. So a piece of
-work runs in a task of its own; when its time is over the connection is cut under it, and the task is left to notice.
+When the time of a piece of work is over, or whoever waits for it is cancelled, the connection is cut (see leaving.py).
 
 A kept connection that died while nobody used it is found dead before anything is sent, and renewed. One that dies in
 the middle of a piece of work leaves open what became of it: that is an error, unless it cannot have been done.
@@ -11,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
@@ -21,11 +19,13 @@ import psycopg
 
 from ...clocks import SECOND
 from ...errors import StoreError
+from ..alarm import Alarm
 from ..outage import StoreDown
+from .leaving import free_to_leave
 from .sources import Borrowed, Connection, Dialled, Pool, Source, set_up
 
 T = TypeVar("T")
-Work: TypeAlias = "Callable[[Session, float], Awaitable[T]]"
+Work: TypeAlias = "Callable[[Session, float], Coroutine[Any, Any, T]]"
 """A piece of work: on this session, within so many seconds."""
 _SETTINGS = {
     "default_transaction_isolation": "read committed",
@@ -34,6 +34,8 @@ _SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # Otherwise statements with arrays are planned anew at each call, which takes a third of its time.
+    "plan_cache_mode": "force_generic_plan",
 }
 _UNDONE = {"40001", "40P01", "57P01", "25P03"}
 """Errors that leave nothing behind, so that the work may be done again: a failed serialisation, a deadlock, a
@@ -49,7 +51,7 @@ class Session:
 
     Attributes:
         lock: held by whoever uses the connection or replaces it.
-        user: the task that holds it.
+        alarm: limits the time of a piece of work.
         connection: in autocommit, with settings of our own.
         ended: whether no connection is to be opened any more.
         perhaps_done: whether the piece of work that is under way may have taken effect already.
@@ -57,9 +59,9 @@ class Session:
 
     connection: Connection
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.lock = asyncio.Lock()
-        self.user: asyncio.Task[Any] | None = None
+        self.alarm = Alarm(loop)
         self.perhaps_done = False
         self.ended = False
         self._keeper: AsyncGenerator[None, None] | None = None
@@ -91,16 +93,6 @@ class Session:
                 self.connection.pgconn.consume_input()  # takes in the server's last words, if any
                 self.connection.pgconn.consume_input()  # and sees the end behind them
         return self.open
-
-    def hang_up(self) -> None:
-        """Let the user see the end of the connection.
-
-        The descriptor stays open until it has: another socket could get its number while the loop still watches it.
-        """
-        line = socket.socket(fileno=self.connection.fileno())
-        with suppress(OSError):
-            line.shutdown(socket.SHUT_RDWR)
-        line.detach()
 
     async def part(self, source: Source) -> None:
         """Let the source have the connection, if there is one."""
@@ -145,24 +137,18 @@ class Connections:
                 became of the work is unknown.
             StoreError: the server refused.
         """
-        return await self._run(self._session(), work, seconds)
-
-    async def _run(self, session: Session, work: Work[T], seconds: float) -> T:
-        attempts = _Attempts(self, session, time.monotonic() + seconds)
-        task = self._spawn(attempts.make(work))
+        session = self._session()
         try:
-            done, _ = await asyncio.wait({task}, timeout=seconds)
-        except BaseException:
-            attempts.abandon(task)
-            raise
-        if not done:
-            attempts.abandon(task)
-            raise StoreDown(f"{self.store} did not answer within {seconds * 1000:.0f} ms")
-        return task.result()
+            return await session.alarm.within(seconds, self._attempt(session, work, time.monotonic() + seconds))
+        except TimeoutError:
+            raise StoreDown(f"{self.store} did not answer within {seconds * 1000:.0f} ms") from None
 
     def in_background(self, work: Work[None], seconds: float) -> None:
         """Do a piece of work once the connection is free, while nobody waits for it; should it fail, never mind."""
-        self._spawn(self._run(self._session(), work, seconds)).add_done_callback(_forget)
+        task = asyncio.get_running_loop().create_task(self._aside(work, seconds))
+        self._tasks.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_forget)
 
     async def close(self) -> None:
         """Close the running loop's connection; one that was borrowed goes back as it came."""
@@ -196,62 +182,40 @@ class Connections:
         if session is None:
             for ended in [other for other in list(self._sessions) if other.is_closed()]:
                 self._sessions.pop(ended).finish()
-            session = self._sessions[loop] = Session()
+            session = self._sessions[loop] = Session(loop)
         return session
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)  # the loop itself holds tasks only weakly
-        task.add_done_callback(self._tasks.discard)
-        return task
+    async def _aside(self, work: Work[None], seconds: float) -> None:
+        async with asyncio.timeout(seconds):
+            await self._attempt(self._session(), work, time.monotonic() + seconds)
 
-
-class _Attempts:
-    """Attempts at one piece of work, until a moment of the monotonic clock."""
-
-    def __init__(self, connections: Connections, session: Session, end: float) -> None:
-        self._connections = connections
-        self._session = session
-        self._end = end
-
-    async def make(self, work: Work[T]) -> T:
-        session = self._session
+    async def _attempt(self, session: Session, work: Work[T], end: float) -> T:
+        """Attempt a piece of work, again and again if it came to nothing, until a moment of the monotonic clock."""
         while True:
             at_work = session.perhaps_done = False
             try:
                 async with session.lock:
-                    session.user = asyncio.current_task()
                     if session.ended:
-                        raise StoreDown(f"the connection to {self._connections.store} was closed")
+                        raise StoreDown(f"the connection to {self.store} was closed")
                     if not session.alive():
-                        await self._renew()
-                    left = self._end - time.monotonic()
+                        await self._renew(session)
+                    left = end - time.monotonic()
                     if left < 0:
-                        raise StoreDown(f"{self._connections.store} was reached too late")
+                        raise StoreDown(f"{self.store} was reached too late")
                     at_work = True
-                    return await work(session, left)
+                    return await free_to_leave(session.connection, work(session, left))
             except psycopg.Error as error:
                 in_vain = at_work and not session.open and not session.perhaps_done
-                if time.monotonic() > self._end or not (in_vain or error.sqlstate in _UNDONE):
-                    raise self._connections.explained(error) from error
+                if time.monotonic() > end or not (in_vain or error.sqlstate in _UNDONE):
+                    raise self.explained(error) from error
 
-    def abandon(self, task: asyncio.Task[Any]) -> None:
-        """Leave the task to itself: it makes no further attempt, and ends soon."""
-        self._end = 0.0
-        task.add_done_callback(_forget)
-        if self._session.open and self._session.user is task:
-            self._session.hang_up()
-        else:
-            task.cancel()  # it waits for its turn, or for a connection
-
-    async def _renew(self) -> None:
-        session, source = self._session, self._connections.source
-        await session.part(source)
-        await session.opened(await source.get())
+    async def _renew(self, session: Session) -> None:
+        await session.part(self.source)
+        await session.opened(await self.source.get())
         try:
-            session.set_clock(await set_up(session.connection, self._connections.settings))
+            session.set_clock(await set_up(session.connection, self.settings))
         except BaseException:
-            await session.part(source)
+            await session.part(self.source)
             raise
 
 

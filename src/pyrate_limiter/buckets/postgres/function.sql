@@ -37,6 +37,9 @@ DECLARE
     v_fresh bigint[];
     {declare}
 BEGIN
+    -- Who waits for a row is overtaken by those who come later and see a newer version of it, and nothing can be
+    -- cleaned up that was replaced since it came. So calls for the same keys stand in line before they look at rows.
+    PERFORM pg_advisory_xact_lock(hashtextextended(encode(p_keys[1], 'hex'), 0));
     -- Always in the order of the keys: two batches that lock in two orders wait for each other.
     INSERT INTO {table} (key, expires, state)
     SELECT k, 0, '{}' FROM unnest(p_keys) AS k

@@ -2,8 +2,6 @@
 
 The first trip locks the rows and brings the states, the second one saves what changed.
 """
-# psycopg wants literals of SQL; here names are quoted into it.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -30,6 +28,7 @@ class DecideHere:
         self._layout = layout
         self._clock = clock
         # Always in the order of the keys: two batches that lock in two orders wait for each other.
+        self._queue = schema.statement("queue")
         self._insert, self._lock = schema.statement("insert"), schema.statement("lock")
         self._read_pages, self._clock_sql = schema.statement("read_pages"), schema.statement("clock")
         self._in_time, self._update = schema.statement("in_time"), schema.statement("update")
@@ -58,6 +57,7 @@ class DecideHere:
         paged: Any = None
         async with connection.pipeline():
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            await connection.execute(self._queue, (wanted[0],))
             await connection.execute(self._insert, (wanted,))
             locked = await connection.execute(self._lock, (wanted,))
             if any(self._layout.slots):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ...algorithms import Algorithm
 from ...rates import Rate
 
-_FORMAT = 1
+_FORMAT = 2
 """Changes when a state is laid out in another way."""
 _LONGEST = 400
 """Bytes of a name that stands in the table as it is. An index has room for 2,700, but short rows are fast ones."""

@@ -1,8 +1,8 @@
 """How states lie in the table: as an array of bigints, which Python and the SQL functions both read.
 
 A state has so many cells for each rate, one rate after the other. The log keeps its newest runs there; older ones, if
-there are many, go out into pages of their own, which are written once. So a decision never rewrites more than one or
-two kilobytes, and PostgreSQL has nothing to move out of line.
+there are many, go out into pages of their own, which are written once. So a decision rewrites less than a kilobyte,
+and PostgreSQL has nothing to move out of line.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Layout:
     def __init__(self, rule: Rule) -> None:
         rules = rule.rules if isinstance(rule, Several) else (rule,)
         kind = _KINDS.get(type(rules[0]))
-        room = 64 if len(rules) <= 3 else max(16, 192 // len(rules))
+        room = max(8, 32 // len(rules))  # so much of a row that a page of the table holds ten versions of it
         self._cells = [kind.cells(one, room) for one in rules] if kind else [PackedCells(rule)]
         self._several = kind is not None and type(rule) is Several
         self.kind = kind.name if kind and all(cells.fits for cells in self._cells) else None

@@ -1,6 +1,4 @@
 """The table, its pages and its functions: their names, their DDL, and how they are made."""
-# psycopg wants literals of SQL; here names are quoted into it.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ KINDS = ("even", "fixed", "counter", "log")
 _FILES = ("tables", "statements", "function", *KINDS)
 _SQL = {name: (files(__package__ or "") / f"{name}.sql").read_text("utf-8") for name in _FILES}
 """Read now, and not when the first bucket is used: that may be on an event loop."""
-_VERSION = 1
+_VERSION = 2
 _LONGEST = 40
 """Bytes of a table's name: PostgreSQL cuts names at 63, and ours get endings."""
 _NAME = re.compile(r"\{(\w+)\}")
@@ -68,9 +66,9 @@ class Schema:
         """Return the quoted name of a function."""
         return self._quoted(f"_{kind}_{_VERSION}")
 
-    def statement(self, name: str, kind: str = "") -> str:
+    def statement(self, name: str, kind: str = "") -> bytes:
         """Return a statement of statements.sql; one that calls a function, for that kind."""
-        return self._filled(_parts("statements")[name], self.function(kind))
+        return self._filled(_parts("statements")[name], self.function(kind)).encode()
 
     def ddl(self) -> str:
         """Return all statements that make the tables and the functions."""
@@ -126,7 +124,7 @@ class Schema:
             await connection.execute("SET LOCAL lock_timeout = 0")
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
             if not await is_there(connection):
-                await connection.execute(ddl)
+                await connection.execute(ddl.encode())
         finally:
             await connection.execute("COMMIT")  # a rollback, after an error
 

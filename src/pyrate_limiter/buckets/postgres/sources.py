@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeAlias
 
 from psycopg import AsyncConnection
 
+from .leaving import free_to_leave
+
 Connection: TypeAlias = AsyncConnection[Any]
 
 
@@ -15,9 +17,11 @@ class Pool(Protocol):
 
     def getconn(self) -> Awaitable[Connection]:
         """Borrow a connection."""
+        ...
 
     def putconn(self, conn: Connection) -> Awaitable[None]:
         """Give it back."""
+        ...
 
 
 class Source(Protocol):
@@ -25,6 +29,7 @@ class Source(Protocol):
 
     async def get(self) -> Connection:
         """Return a connection in autocommit."""
+        ...
 
     async def put(self, connection: Connection) -> None:
         """Take it back, or what is left of it."""
@@ -56,13 +61,17 @@ class Borrowed:
         try:
             autocommit = connection.autocommit
             await connection.set_autocommit(True)
-            sql = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
-            cursor = await connection.execute(sql, (self._settings,))
-            self._before[connection] = autocommit, dict(await cursor.fetchall())
+            self._before[connection] = autocommit, await free_to_leave(connection, self._settings_of(connection))
         except BaseException:
             await self._pool.putconn(connection)
             raise
         return connection
+
+    async def _settings_of(self, connection: Connection) -> dict[str, str]:
+        cursor = await connection.execute(
+            "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", (self._settings,)
+        )
+        return dict(await cursor.fetchall())
 
     async def put(self, connection: Connection) -> None:
         autocommit, settings = self._before.pop(connection)
@@ -76,6 +85,10 @@ class Borrowed:
 
 async def set_up(connection: Connection, settings: dict[str, str]) -> int:
     """Make these settings, and return the server's clock in microseconds."""
+    return await free_to_leave(connection, _set_up(connection, settings))
+
+
+async def _set_up(connection: Connection, settings: dict[str, str]) -> int:
     cursor = await connection.execute(
         "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,"
         " (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS settings (name, value))",

@@ -1,5 +1,8 @@
 The statements of here.py, there.py and sweep.py. %s are their parameters; {table} and {pages} are filled in.
 
+-- queue
+SELECT pg_advisory_xact_lock(hashtextextended(encode(%s, 'hex'), 0))
+
 -- insert
 INSERT INTO {table} (key, expires, state)
 SELECT key, 0, '{}' FROM unnest(%s::bytea[]) AS asked (key)

@@ -1,6 +1,4 @@
 """The sweep: rows that say nothing any more go in small steps, after a batch has been answered."""
-# psycopg wants literals of SQL; here names are quoted into it.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

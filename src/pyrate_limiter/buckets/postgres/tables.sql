@@ -1,10 +1,10 @@
--- A page keeps room for five versions of each row: an old one stays while any call that began before it was replaced
--- still waits. Rows that find room in their own page (HOT) need no vacuum. States are never moved out of line.
+-- A page keeps room for ten versions of each row and more: an old one stays while any call that began before it was
+-- replaced still waits. Rows that find room in their own page (HOT) need no vacuum. States are never moved out of line.
 CREATE TABLE {table} (
     key bytea PRIMARY KEY,
     expires bigint NOT NULL,
     state bigint[] NOT NULL
-) WITH (fillfactor = 20, toast_tuple_target = 8160);
+) WITH (fillfactor = 10, toast_tuple_target = 8160);
 
 CREATE TABLE {pages} (
     key bytea,
@@ -16,4 +16,4 @@ CREATE TABLE {pages} (
     last_count bigint NOT NULL,
     runs bigint[] NOT NULL,
     PRIMARY KEY (key, rate, slot)
-) WITH (fillfactor = 70, toast_tuple_target = 8160);
+) WITH (fillfactor = 50, toast_tuple_target = 8160);

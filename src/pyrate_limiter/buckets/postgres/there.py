@@ -1,6 +1,4 @@
 """Deciding in the server: one call of an SQL function, one trip, one transaction."""
-# psycopg wants literals of SQL; here names are quoted into it.
-# pyright: reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -88,6 +88,7 @@ class RedisBucket(AbstractBucket):
         script = script_for(algorithm, self.rates)
         self._client = adapted(url_or_client)
         self._key_start = f"{prefix}:{script.digest}:".encode()
+        self._growth = script.growth
         self._work = Work(script, -1, _GRACE if clock is None else _TEST_GRACE)
         self._test_clock = clock
         self._arguments = (rates, url_or_client, prefix, algorithm, when_down, clock)
@@ -107,34 +108,53 @@ class RedisBucket(AbstractBucket):
         work = self._work if self._test_clock is None else self._work._replace(moment=self._test_clock())
         if self._client.together:
             replies = await self._client.run(work, [self._call(asks)], budget)
-            return self._answers(replies[0])
+            return self._answers(asks, replies[0])
         apart: dict[str, list[int]] = {}
         for i, ask in enumerate(asks):
             apart.setdefault(ask.key, []).append(i)
-        calls = [self._call([asks[i] for i in places]) for places in apart.values()]
-        replies = await self._client.run(work, calls, budget)
-        answers = {
-            i: answer
-            for places, reply in zip(apart.values(), replies, strict=True)
-            for i, answer in zip(places, self._answers(reply), strict=True)
-        }
+        parts = [[asks[i] for i in places] for places in apart.values()]
+        replies = await self._client.run(work, [self._call(part) for part in parts], budget)
+        answers: dict[int, Answer] = {}
+        for places, part, reply in zip(apart.values(), parts, replies, strict=True):
+            answers |= zip(places, self._answers(part, reply), strict=True)
         return [answers[i] for i in range(len(asks))]
 
     def _call(self, asks: Iterable[Ask]) -> Call:
         places: dict[str, int] = {}
         numbers: list[int] = []
-        for key, cost, patience, at, _ in asks:
+        before = None
+        for ask in asks:
+            if ask == before:
+                numbers[-1] += 1
+                continue
+            key, cost, patience, at, _ = ask
             place = places.setdefault(key, len(places) + 1)
-            # More than can ever fit was never granted, and a moment that no double holds never was.
-            bounded = cost if cost == RESET else max(cost, -MOST)
-            numbers += (place, bounded, patience, max(-1, min(at, FOREVER)))
+            if cost > 0:
+                numbers += (place, cost, patience, -1, 1)
+                before = ask if self._growth is not None else None
+            else:
+                # More than can ever fit was never granted, and a moment that no double holds never was.
+                numbers += (place, cost if cost == RESET else max(cost, -MOST), 0, max(-1, min(at, FOREVER)), 1)
+                before = None
         start = self._key_start
         return Call([start + key.encode() for key in places], pack(f"<{len(numbers)}d", *numbers))
 
-    def _answers(self, reply: Reply) -> list[Answer]:
+    def _answers(self, asks: Sequence[Ask], reply: Reply) -> list[Answer]:
         if reply[1]:
             warn_set_back(reply[1])
-        return [_tuple(Answer, (*reply[i : i + 5], False)) for i in range(2, len(reply), 5)]
+        answers: list[Answer] = []
+        for row in range(2, len(reply), 6):
+            alike, wait, at, left, reset, rate = reply[row : row + 6]
+            if alike == 1:
+                answers.append(_tuple(Answer, (wait, at, left, reset, rate, False)))
+            elif wait:
+                answers += [_tuple(Answer, (wait, at, left, reset, rate, False))] * alike
+            else:
+                cost = asks[len(answers)].cost
+                taken = range(0, alike * cost, cost)
+                growth = self._growth or 0
+                answers += [_tuple(Answer, (0, at, left - n, reset + n * growth, rate, False)) for n in taken]
+        return answers
 
     async def _disconnect(self) -> None:
         await self._client.close()

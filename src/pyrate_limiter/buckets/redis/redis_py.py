@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ...errors import StoreError
+from ..alarm import Alarm
 from ..outage import StoreDown
 from .clients import Call, Client, Reply, ServerClock, through_pipeline
 from .families import Script
@@ -45,18 +46,29 @@ class RedisPy(Client):
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self._known_clock = ServerClock()
+        self._places: dict[asyncio.AbstractEventLoop, Place] = {}
 
     def _clock(self) -> ServerClock:
-        require_asyncio()
-        return self._known_clock
+        return self._here().clock
+
+    def _here(self) -> Place:
+        loop = running_loop()
+        place = self._places.get(loop)
+        if place is None:
+            for ended in [other for other in list(self._places) if other.is_closed()]:
+                self._places.pop(ended, None)
+            place = self._places[loop] = Place(loop, self._make_connection())
+        return place
+
+    def _make_connection(self) -> Any:
+        """Return a connection to keep for an event loop, or None."""
 
     async def _send(
         self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], budget: float
     ) -> list[Reply]:
+        here = self._here()
         try:
-            async with asyncio.timeout(budget):
-                return await self._talk_twice(script, calls, told)
+            return await here.alarm.within(budget, self._talk_twice(here, script, calls, told))
         except TimeoutError:
             raise self.silent(budget) from None
         except _ACCESS as error:
@@ -64,32 +76,34 @@ class RedisPy(Client):
         except (exceptions.AskError, exceptions.ClusterCrossSlotError) as error:
             raise StoreError(f"{self.where} is a node of a cluster: hand in a RedisCluster client") from error
         except _UNAVAILABLE as error:
-            self._forget_clock()
+            here.clock = ServerClock()
             raise StoreDown(f"{self.where} is down: {error}") from error
         except exceptions.RedisError as error:
             raise self.refused(error) from error
 
-    async def _talk_twice(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
+    async def _talk_twice(
+        self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]
+    ) -> list[Reply]:
         """Talk once more over a new connection if the old one was found broken: the server may just be new."""
         try:
-            return await self._talk(script, calls, told)
+            return await self._talk(here, script, calls, told)
         except _ACCESS:
             raise
         except exceptions.ConnectionError:
-            return await self._talk(script, calls, told)
+            return await self._talk(here, script, calls, told)
 
     @abstractmethod
-    async def _talk(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
+    async def _talk(self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
         """Run the script for each call; raise the library's own errors."""
 
-    def _forget_clock(self) -> None:
-        self._known_clock = ServerClock()
-
     async def close(self) -> None:
-        """Nothing: the client was handed in."""
+        place = self._places.pop(running_loop(), None)
+        if place is not None:
+            await place.close()
 
     def forked(self) -> None:
-        """Nothing: the client was handed in, and knows of forks what it knows."""
+        _inherited.append(self._places)
+        self._places = {}
 
 
 class OwnConnections(RedisPy):
@@ -99,50 +113,32 @@ class OwnConnections(RedisPy):
         parts = urlsplit(url)
         super().__init__(f"Redis at {parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}")
         self._pool: Any = ConnectionPool.from_url(url, socket_timeout=None, retry=Retry(NoBackoff(), 0), **_SILENT)
-        self._kept: dict[Any, _Kept] = {}
 
-    def _clock(self) -> ServerClock:
-        require_asyncio()
-        return self._here().clock
+    def _make_connection(self) -> Any:
+        return self._pool.make_connection()
 
-    def _forget_clock(self) -> None:
-        self._here().clock = ServerClock()
-
-    def _here(self) -> _Kept:
-        loop = asyncio.get_running_loop()
-        kept = self._kept.get(loop)
-        if kept is None:
-            for ended in [other for other in list(self._kept) if other.is_closed()]:
-                self._kept.pop(ended, None)
-            kept = self._kept[loop] = _Kept(self._pool.make_connection())
-        return kept
-
-    async def _talk(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
-        kept = self._here()
-        await kept.connect()
-        return [await evaluate(kept.connection, script, call, told) for call in calls]
-
-    async def close(self) -> None:
-        kept = self._kept.pop(asyncio.get_running_loop(), None)
-        if kept is not None:
-            await kept.close()
-
-    def forked(self) -> None:
-        _inherited.append(self._kept)
-        self._kept = {}
+    async def _talk(self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
+        if not here.connection.is_connected:
+            await here.connect()
+        return [await evaluate(here.connection, script, call, told) for call in calls]
 
 
-class _Kept:
-    """A connection that closes with its event loop."""
+class Place:
+    """What belongs to one event loop.
 
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
+    Attributes:
+        alarm: limits the time of a call.
+        clock: what is known of the server's clock.
+        connection: closes with the loop; None where each call borrows one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Any) -> None:
+        self.alarm = Alarm(loop)
         self.clock = ServerClock()
+        self.connection = connection
         self._end: AsyncGenerator[None] | None = None
 
     async def connect(self) -> None:
-        if self.connection.is_connected:
-            return
         if self._end is None:
             # asyncio.run closes the generators that are still open before it closes the loop.
             self._end = self._until_the_end()
@@ -174,11 +170,13 @@ class HandedIn(RedisPy):
         place = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
         super().__init__(f"Redis at {getattr(self._pool, 'service_name', place)}")
 
-    async def _talk(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
+    async def _talk(self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
         connection = await self._spare_connection()
+        patience, connection.socket_timeout = connection.socket_timeout, None  # the alarm is enough, and cheaper
         try:
             return [await evaluate(connection, script, call, told) for call in calls]
         finally:
+            connection.socket_timeout = patience
             await self._pool.release(connection)
 
     async def _spare_connection(self) -> Any:
@@ -198,7 +196,7 @@ class HandedInCluster(RedisPy):
         self._client = client
         super().__init__(f"Redis cluster at {', '.join(client.nodes_manager.startup_nodes)}")
 
-    async def _talk(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
+    async def _talk(self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
         async def pipeline(command: str, text: str, some: Sequence[Call]) -> list[Any]:
             pipe = self._client.pipeline()
             for call in some:
@@ -225,9 +223,13 @@ def packed(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
-def require_asyncio() -> None:
-    """Raise StoreError unless asyncio runs here."""
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return asyncio's running loop.
+
+    Raises:
+        StoreError: asyncio does not run here.
+    """
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
         raise StoreError("redis-py runs on asyncio only: on trio hand in a coredis client") from None

@@ -30,15 +30,19 @@ class Names(Protocol):
 
     def host(self, request: Any) -> str:
         """Return the host and the port that a request goes to."""
+        ...
 
     def status(self, response: Any) -> int:
         """Return the status code."""
+        ...
 
     def fields(self, response: Any) -> Iterable[tuple[bytes, bytes]]:
         """Return the header fields, as they came."""
+        ...
 
     def replayable(self, request: Any) -> bool:
         """Return whether the body can be sent a second time."""
+        ...
 
 
 class Library(Names, Protocol):

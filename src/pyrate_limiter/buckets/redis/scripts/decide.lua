@@ -7,122 +7,120 @@ if deadline > 0 and clock > deadline then
   return { clock, -1 }
 end
 local now = injected < 0 and clock or injected
-local reply = { clock, 0 }
-local states, changed, closed = {}, {}, {}
+local reply, n = { clock, 0 }, 2
 
--- Call one function of the family for the state of every rate.
-local function each(act, one, moment, cost, at)
-  if ONE then
-    return act(one[1], R, moment, cost, at)
-  end
-  for i, r in ipairs(RATES) do
-    act(one[i], r, moment, cost, at)
-  end
+local rates = {}
+for i = 1, N do
+  rates[i] = { unpack(RATE, ARGV[2], (i - 1) * RATE_SIZE + 1) }
 end
 
--- Return the largest of what a function says for the rates, and the first rate that says it.
-local function largest(say, one, moment, cost)
-  if ONE then
-    return say(one[1], R, moment, cost), 1
+local keys = {}
+for k, name in ipairs(KEYS) do
+  local states, data = { changed = false, closed = false }, load(name, N * STATE_SIZE)
+  if data and data ~= "" and #data ~= N * STATE_SIZE then
+    return redis.error_reply("WRONGTYPE " .. #data .. " bytes, not " .. N * STATE_SIZE)
   end
-  local most, index = nil, nil
-  for i, r in ipairs(RATES) do
-    local said = say(one[i], r, moment, cost)
-    if not most or said > most then
-      most, index = said, i
+  for i = 1, N do
+    if data and data ~= "" then
+      states[i] = { unpack(STATE, data, (i - 1) * STATE_SIZE + 1) }
+    else
+      states[i] = {}
+      fresh(states[i])
     end
   end
-  return most, index
+  keys[k] = states
 end
 
-local function fresh_states(key)
-  local one = {}
-  for i, r in ipairs(RATES) do
-    one[i] = fresh(r, key)
-  end
-  return one
-end
+for first = 1, #ARGV[3], 40 do
+  local k, cost, patience, at, count = unpack("<ddddd", ARGV[3], first)
+  local states = keys[k]
+  key = KEYS[k]
+  while count > 0 do
+    local alike, wait, moment, left, reset, index = count, BEHIND, now, 0, 0, 1
+    if cost <= 0 or not states.closed then
+      if cost == RESET then
+        redis.call("DEL", key)
+        states.changed = false
+        for i = 1, N do
+          fresh(states[i])
+        end
+      end
 
--- Return a moment that is not before the last stamp of these states.
-local function in_order(k, one)
-  local newest = largest(last, one)
-  if now >= newest then
-    return now
-  elseif newest - now < SECOND then
-    return newest
-  end
-  reply[2] = max(reply[2], newest - now)
-  each(rebase, one, now)
-  changed[k] = true
-  return now
-end
+      -- A moment that is not before the last stamp, unless the clock was set back.
+      for i = 1, N do
+        moment = max(moment, last(states[i], rates[i]))
+      end
+      if moment - now >= SECOND then
+        reply[2] = max(reply[2], moment - now)
+        moment = now
+        states.changed = true
+        for i = 1, N do
+          rebase(states[i], rates[i], now)
+        end
+      end
 
--- Return the units left of the tightest rate, or of the one that refused, when a key is as new, and that rate's index.
-local function seen(one, moment, refused)
-  if ONE then
-    local left, reset = view(one[1], R, moment)
-    return left, reset, 0
-  end
-  local tightest, index, reset = nil, nil, 0
-  for i, r in ipairs(RATES) do
-    local left, as_new = view(one[i], r, moment)
-    reset = max(reset, as_new)
-    if not tightest or left < tightest then
-      tightest, index = left, i
+      wait = 0
+      if cost >= 0 then
+        for i = 1, N do
+          local said = probe(states[i], rates[i], moment, max(cost, 1))
+          if said > wait then
+            wait, index = said, i
+          end
+        end
+      end
+      if cost > 0 and wait == 0 then
+        states.changed = true
+        for i = 1, N do
+          commit(states[i], rates[i], moment, cost)
+        end
+      elseif cost < 0 and cost ~= RESET then
+        states.changed = true
+        for i = 1, N do
+          give_back(states[i], rates[i], moment, -cost, at)
+        end
+      end
+
+      -- What is left of the rate that refused, or of the tightest; and when the key is as new.
+      left = nil
+      for i = 1, N do
+        local units, as_new = view(states[i], rates[i], moment)
+        reset = max(reset, as_new)
+        if wait > 0 then
+          left = i == index and units or left
+        elseif not left or units < left then
+          left, index = units, i
+        end
+      end
+
+      if wait > 0 and cost > 0 and wait <= patience then
+        states.closed = true
+        alike = 1
+      elseif wait == 0 and count > 1 then
+        -- As many more as fit, in one go; the last by itself, as if each had come alone.
+        alike = min(count, 1 + floor(left / cost))
+        for i = 1, alike > 1 and N or 0 do
+          if alike > 2 then
+            commit(states[i], rates[i], moment, (alike - 2) * cost)
+          end
+          commit(states[i], rates[i], moment, cost)
+        end
+      end
     end
+    reply[n + 1], reply[n + 2], reply[n + 3] = alike, wait, moment
+    reply[n + 4], reply[n + 5], reply[n + 6] = left, reset, index - 1
+    n = n + 6
+    count = count - alike
   end
-  if refused > 0 then
-    index = select(2, largest(probe, one, moment, refused))
-    tightest = view(one[index], RATES[index], moment)
-  end
-  return tightest, reset, index - 1
 end
 
-local function answer(k, cost, at)
-  local key, one = KEYS[k], states[k]
-  if cost == RESET then
-    redis.call("DEL", key)
-    one = fresh_states(key)
-    changed[k] = nil
+for k, states in ipairs(keys) do
+  if states.changed then
+    local idle, data = now, ""
+    for i = 1, N do
+      idle = max(idle, idle_at(states[i], rates[i]))
+      data = data .. pack(STATE, spread(states[i], 1, NUMBERS))
+    end
+    save(KEYS[k], data, floor((idle - now + 999) / 1000) + grace)
   end
-  states[k] = one
-  local moment = in_order(k, one)
-  local wait = 0
-  if cost >= 0 then
-    wait = largest(probe, one, moment, max(cost, 1))
-  end
-  if cost > 0 and wait == 0 then
-    each(commit, one, moment, cost)
-    changed[k] = true
-  elseif cost < 0 and cost ~= RESET then
-    each(give_back, one, moment, -cost, at)
-    changed[k] = true
-  end
-  return wait, moment, seen(one, moment, wait > 0 and max(cost, 1) or 0)
-end
-
-for k, key in ipairs(KEYS) do
-  local one = read(key)
-  if one and one.err then
-    return one
-  end
-  states[k] = one or fresh_states(key)
-end
-
-local asks, n = ARGV[3], 2
-for first = 1, #asks, 32 do
-  local k, cost, patience, at = unpack("<dddd", asks, first)
-  local wait, moment, left, reset, rate = BEHIND, now, 0, 0, 0
-  if cost <= 0 or not closed[k] then
-    wait, moment, left, reset, rate = answer(k, cost, at)
-    closed[k] = closed[k] or (cost > 0 and wait > 0 and wait <= patience)
-  end
-  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = wait, moment, left, reset, rate
-  n = n + 5
-end
-
-for k in pairs(changed) do
-  local lives = max(0, largest(idle_at, states[k]) - now)
-  write(KEYS[k], states[k], floor((lives + 999) / 1000) + grace)
 end
 return reply

@@ -1,18 +1,11 @@
 -- The fixed window. A state is the window's number and what it counts.
 
-local FORM = "<dd"
+local STATE, RATE = "<dd", "<dd"
+local STATE_SIZE, NUMBERS, RATE_SIZE = 16, 2, 16
 local LIMIT, INTERVAL = 1, 2
 
-local function read(key)
-  return read_numbers(key, FORM, 16)
-end
-
-local function write(key, states, ttl)
-  write_numbers(key, FORM, states, ttl)
-end
-
-local function fresh()
-  return { -1, 0 }
+local function fresh(s)
+  s[1], s[2] = -1, 0
 end
 
 local function last(s, r)

@@ -1,19 +1,12 @@
 -- GCRA, and its paced form. A state is the theoretical arrival time as q whole microseconds and r of 1 / Q of one,
 -- and the stamp of the last grant. The emission interval is (A * Q + B) / Q microseconds.
 
-local FORM = "<ddd"
+local STATE, RATE = "<ddd", "<ddddddd"
+local STATE_SIZE, NUMBERS, RATE_SIZE = 24, 3, 56
 local CAPACITY, WHOLE, PART, Q, FULL, FULL_PART, PACED = 1, 2, 3, 4, 5, 6, 7
 
-local function read(key)
-  return read_numbers(key, FORM, 24)
-end
-
-local function write(key, states, ttl)
-  write_numbers(key, FORM, states, ttl)
-end
-
-local function fresh()
-  return { 0, 0, 0 }
+local function fresh(s)
+  s[1], s[2], s[3] = 0, 0, 0
 end
 
 local function last(s)

@@ -1,18 +1,11 @@
 -- The sliding counter. A state is the window's number, what the one before it counted, and what it counts.
 
-local FORM = "<ddd"
+local STATE, RATE = "<ddd", "<dd"
+local STATE_SIZE, NUMBERS, RATE_SIZE = 24, 3, 16
 local LIMIT, INTERVAL = 1, 2
 
-local function read(key)
-  return read_numbers(key, FORM, 24)
-end
-
-local function write(key, states, ttl)
-  write_numbers(key, FORM, states, ttl)
-end
-
-local function fresh()
-  return { -1, 0, 0 }
+local function fresh(s)
+  s[1], s[2], s[3] = -1, 0, 0
 end
 
 local function last(s, r)

@@ -1,0 +1,48 @@
+"""A limit on the time of calls that are made one after the other, on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Alarm:
+    """Ends a call that takes too long; there is one call at a time.
+
+    Its timer is not set for each call, which would take a tenth as long as the call itself, but once for all calls
+    until it rings; then it is set again if a call is under way.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._end = 0.0
+        self._call: asyncio.Timeout | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        """Do a piece of work.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        self._end = self._loop.time() + seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._end, self._ring)
+        async with asyncio.timeout(None) as call:
+            self._call = call
+            try:
+                return await work
+            finally:
+                self._call = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._call is None:
+            return
+        if self._loop.time() < self._end:
+            self._timer = self._loop.call_at(self._end, self._ring)
+        else:
+            self._call.reschedule(self._end)
