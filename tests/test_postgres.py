@@ -19,12 +19,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog, TokenBucket
 from pyrate_limiter.buckets.outage import Fail, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
+from pyrate_limiter.buckets.postgres import connections as connections_module
 from pyrate_limiter.buckets.postgres.connections import Session
 from pyrate_limiter.decisions import Ask
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing import ManualClock
 
+from .hosts import HostClocks
 from .postgres import OnePool, closing, database, patient, query
 
 RATE = Rate(3, Duration.MINUTE)
@@ -386,6 +388,31 @@ async def test_a_row_that_stays_locked_is_a_slow_store_and_no_refusal(dsn: str) 
                 await bucket.take()
 
 
+async def test_a_lock_that_is_not_to_be_had_in_time_is_a_slow_store(dsn: str) -> None:
+    async with closing(patient(RATE, dsn)) as bucket:
+        bucket._connections.settings["lock_timeout"] = "50ms"
+        await bucket.take()
+        async with await psycopg.AsyncConnection.connect(dsn) as other:
+            await other.execute("SELECT FROM pyrate_limiter FOR UPDATE")
+            with pytest.raises(StoreDown, match="lock timeout"):
+                await bucket.take()
+
+
+@both_ways
+async def test_the_clock_is_read_after_the_row_is_locked(dsn: str, functions: bool) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with closing(patient(RATE, dsn, functions=functions)) as bucket:
+        await bucket.take()
+        async with await psycopg.AsyncConnection.connect(dsn) as other:
+            await other.execute("SELECT FROM pyrate_limiter FOR UPDATE")
+            taking = asyncio.create_task(bucket.take())
+            while query(dsn, waiting) == [0]:
+                await asyncio.sleep(0.001)
+            (held_at,) = query(dsn, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+            await other.commit()
+        assert (await taking).at >= held_at
+
+
 @both_ways
 async def test_a_clock_that_seems_to_be_late_is_read_again(dsn: str, functions: bool) -> None:
     async with closing(patient(RATE, dsn, functions=functions)) as bucket:
@@ -416,6 +443,18 @@ async def test_stamps_are_the_servers(dsn: str, algorithm: type[Algorithm]) -> N
         (before,) = query(dsn, clock)
         decision = await bucket.take()
         assert before <= decision.at <= query(dsn, clock)[0]
+
+
+@both_ways
+async def test_the_clocks_of_clients_do_not_matter(dsn: str, functions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = HostClocks(monkeypatch, connections_module)
+    one, other = (patient(Rate(20, 20_000), dsn, functions=functions) for _ in range(2))
+    async with closing(one), closing(other):
+        granted = 0
+        for i in range(40):
+            host.ahead = 30 * (i % 2)
+            granted += bool(await (other if i % 2 else one).take())
+    assert granted == 20
 
 
 async def test_a_commit_that_does_not_wait_is_a_choice(dsn: str) -> None:

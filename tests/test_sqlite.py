@@ -221,9 +221,13 @@ def test_keys_of_any_characters_stay_apart(path):
         "1",
         "01",
     ]
-    with opened(SQLiteBucket(Rate(1, Duration.MINUTE), path)) as database:
+    bucket = SQLiteBucket(Rate(1, Duration.MINUTE), path)
+    with opened(bucket) as database:
         assert [answer.wait for answer in ask(database, *[Ask(key, 1) for key in keys])] == [0] * len(keys)
+    with opened(bucket) as database:  # it has read nothing yet
         assert all(ask(database, Ask(key, 1))[0].wait for key in keys)
+    with opened(bucket) as database:
+        assert all(answer.wait for answer in ask(database, *[Ask(key, 1) for key in keys]))
 
 
 @pytest.mark.parametrize(
