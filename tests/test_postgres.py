@@ -407,6 +407,7 @@ async def test_the_clock_is_read_after_the_row_is_locked(dsn: str, functions: bo
             await other.execute("SELECT FROM pyrate_limiter FOR UPDATE")
             taking = asyncio.create_task(bucket.take())
             while query(dsn, waiting) == [0]:
+                assert not taking.done()
                 await asyncio.sleep(0.001)
             (held_at,) = query(dsn, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
             await other.commit()
