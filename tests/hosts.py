@@ -11,10 +11,10 @@ from pyrate_limiter import clocks
 
 
 class HostClocks:
-    """Stands for the module `time` in some modules, and in that of our clocks, as on a host that is ahead of others.
+    """Stands for the module `time` in some modules, and in that of our clocks: on a host that is ahead of others.
 
     Attributes:
-        ahead: by so many seconds.
+        ahead: by so many seconds; below zero if it is behind.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:

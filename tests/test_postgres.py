@@ -206,6 +206,32 @@ async def test_eight_connections_count_exactly(dsn: str, functions: bool, isolat
         buckets = [await stack.enter_async_context(closing(bucket)) for bucket in opened]
         await asyncio.gather(*(hammer(bucket, random.Random(i)) for i, bucket in enumerate(buckets)))
     assert granted == {f"key {i}": 70 for i in range(10)}
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert query(dsn, deadlocks) == [0], "all lock in one order"
+
+
+async def shown(bucket: PostgresBucket, what: str) -> Any:
+    """Return what the server says to a bucket's own connection."""
+    (session,) = bucket._connections._sessions.values()
+    async with session.lock:  # the sweep may be about to look whether the connection is alive
+        cursor = await session.connection.execute(f"SELECT {what}".encode())
+        (value,) = await cursor.fetchone() or (None,)
+    return value
+
+
+async def test_a_connection_does_not_depend_on_what_the_database_is_set_to(dsn: str) -> None:
+    wanted = {
+        "default_transaction_isolation": "read committed",
+        "lock_timeout": "20s",
+        "idle_in_transaction_session_timeout": "1s",
+        "synchronous_commit": "on",
+    }
+    others = {"default_transaction_isolation": "serializable", "synchronous_commit": "off", "lock_timeout": "0"}
+    for name, value in others.items():
+        query(dsn, f"ALTER DATABASE {conninfo_to_dict(dsn)['dbname']} SET {name} = '{value}'")
+    async with closing(patient(RATE, dsn)) as bucket:
+        await bucket.take()
+        assert {name: await shown(bucket, f"current_setting('{name}')") for name in wanted} == wanted
 
 
 @both_ways
@@ -449,12 +475,12 @@ async def test_stamps_are_the_servers(dsn: str, algorithm: type[Algorithm]) -> N
 @both_ways
 async def test_the_clocks_of_clients_do_not_matter(dsn: str, functions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     host = HostClocks(monkeypatch, connections_module)
-    one, other = (patient(Rate(20, 20_000), dsn, functions=functions) for _ in range(2))
-    async with closing(one), closing(other):
+    behind, right, ahead = (patient(Rate(20, 20_000), dsn, functions=functions) for _ in range(3))
+    async with closing(behind), closing(right), closing(ahead):
         granted = 0
-        for i in range(40):
-            host.ahead = 30 * (i % 2)
-            granted += bool(await (other if i % 2 else one).take())
+        for _ in range(20):
+            for host.ahead, bucket in ((-30, behind), (0, right), (30, ahead)):
+                granted += bool(await bucket.take())
     assert granted == 20
 
 
@@ -462,7 +488,4 @@ async def test_a_commit_that_does_not_wait_is_a_choice(dsn: str) -> None:
     for choice, setting in ((True, "on"), (False, "off")):
         async with closing(patient(RATE, dsn, synchronous_commit=choice)) as bucket:
             await bucket.take()
-            (session,) = bucket._connections._sessions.values()
-            async with session.lock:  # the sweep may be about to look whether the connection is alive
-                cursor = await session.connection.execute("SHOW synchronous_commit")
-                assert await cursor.fetchone() == (setting,)
+            assert await shown(bucket, "current_setting('synchronous_commit')") == setting

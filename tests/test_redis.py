@@ -390,10 +390,10 @@ async def test_the_clocks_of_clients_do_not_matter(
     redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = HostClocks(monkeypatch, bucket_module, clients)
-    one, other = (RedisBucket(Rate(20, 20_000), redis_url, prefix=prefix) for _ in range(2))
-    async with closing(one), closing(other):
+    behind, right, ahead = (RedisBucket(Rate(20, 20_000), redis_url, prefix=prefix) for _ in range(3))
+    async with closing(behind), closing(right), closing(ahead):
         granted = 0
-        for i in range(40):
-            host.ahead = 30 * (i % 2)
-            granted += bool(await (other if i % 2 else one).take())
+        for _ in range(20):
+            for host.ahead, bucket in ((-30, behind), (0, right), (30, ahead)):
+                granted += bool(await bucket.take())
     assert granted == 20

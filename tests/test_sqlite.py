@@ -322,6 +322,14 @@ def refused(bucket, *words):
     return caught.value
 
 
+def test_a_crash_of_the_process_loses_nothing_and_a_commit_does_not_wait_for_the_disk(path):
+    with opened(SQLiteBucket(FIVE, path)) as database:
+        ask(database, Ask("a", 1))
+        normal = 1
+        assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+        assert database.execute("PRAGMA synchronous").fetchall() == [(normal,)]
+
+
 def test_missing_folders_are_made(tmp_path):
     with opened(SQLiteBucket(FIVE, tmp_path / "a" / "b" / "c.db")) as database:
         assert ask(database, Ask("a", 1))[0].wait == 0
