@@ -272,13 +272,12 @@ async def test_a_table_in_constant_use_does_not_grow(dsn: str) -> None:
     assert query(dsn, "SELECT pg_total_relation_size('pyrate_limiter_pages')")[0] <= 16384
 
 
-async def test_eight_connections_at_the_same_rows_let_no_table_grow(dsn: str) -> None:
+@both_ways
+async def test_eight_connections_at_the_same_rows_let_no_table_grow(dsn: str, functions: bool) -> None:
     asks = [Ask(f"key {i}", 1) for i in range(100)]
     async with AsyncExitStack() as stack:
-        buckets = [
-            await stack.enter_async_context(closing(patient(Rate(1000, 1000), dsn, synchronous_commit=False)))
-            for _ in range(8)
-        ]
+        made = [patient(Rate(1000, 1000), dsn, functions=functions, synchronous_commit=False) for _ in range(8)]
+        buckets = [await stack.enter_async_context(closing(bucket)) for bucket in made]
         await buckets[0]._apply(asks)
         query(dsn, "ALTER TABLE pyrate_limiter SET (autovacuum_enabled = off)")
 
