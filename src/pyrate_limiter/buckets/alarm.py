@@ -29,9 +29,6 @@ class Alarm:
             TimeoutError: it took longer.
         """
         self._end = self._loop.time() + seconds
-        if self._timer is not None and self._timer.when() > self._end:  # it was set for one that had more time
-            self._timer.cancel()
-            self._timer = None
         if self._timer is None:
             self._timer = self._loop.call_at(self._end, self._ring)
         async with asyncio.timeout(None) as call:
