@@ -3,9 +3,10 @@
     python benchmarks/multiprocess.py [--peer PYTHON] [--rounds 5] [--seconds 1] [--processes 4] [CASE ...]
 
 PYTHON is the interpreter of an environment with pyrate-limiter 4.5. Both packages have the same import name, so each
-measurement is a program of its own; the order within a round is drawn anew. The limit is never reached, and only what
-was admitted counts: the peer refuses where its lock is busy. Figures are medians over the rounds, and ratios are
-medians of the rounds' ratios. The CPU is that of the workers; the peer's manager is given beside it and not counted.
+measurement is a program of its own; the order within a round is drawn anew. The limit is never reached, but in the case
+that says so, and only what was admitted counts: the peer refuses where its lock is busy. Figures are medians over the
+rounds, and ratios are medians of the rounds' ratios. The CPU is that of the workers; the peer's manager is given beside
+it and not counted. Unfair is what the luckiest process got, divided by what the unluckiest got.
 """
 
 from __future__ import annotations
@@ -27,8 +28,13 @@ from pathlib import Path
 from typing import Any
 
 LIMIT, INTERVAL, TASKS = 10**6, 1000, 25
+WARM = 0.2
+FEW = 100, 100
+"""A limit that is reached all the time, and its interval."""
 CPU_PER_CALL = 8
 """How many times less CPU a call through the limiter must take."""
+UNFAIR = 2
+"""How many times as much as the unluckiest the luckiest process may get at the limit."""
 Worker = Callable[[float], int]
 """Takes until a moment of the monotonic clock, and returns how often it was admitted."""
 
@@ -62,12 +68,10 @@ def awaited(take: Callable[[], Any]) -> Worker:
     return lambda until: asyncio.run(tasks(until))
 
 
-def ours(algorithm: str = "SlidingWindowLog") -> Any:
+def ours(algorithm: str = "SlidingWindowLog", rate: tuple[int, int] = (LIMIT, INTERVAL)) -> Any:
     import pyrate_limiter
 
-    return pyrate_limiter.MultiprocessBucket(
-        pyrate_limiter.Rate(LIMIT, INTERVAL), algorithm=getattr(pyrate_limiter, algorithm)
-    )
+    return pyrate_limiter.MultiprocessBucket(pyrate_limiter.Rate(*rate), algorithm=getattr(pyrate_limiter, algorithm))
 
 
 def bucket(algorithm: str) -> Worker:
@@ -88,6 +92,24 @@ def limiter(*, in_tasks: bool = False) -> Worker:
     if in_tasks:
         return awaited(partial(limiter.try_acquire_async, "api", blocking=False))
     return in_a_loop(partial(limiter.try_acquire, "api", blocking=False))
+
+
+def at_the_limit() -> Worker:
+    import pyrate_limiter
+
+    limiter = pyrate_limiter.Limiter(ours(rate=FEW))
+
+    async def task(first: float, until: float) -> int:
+        admitted = 0
+        while await limiter.try_acquire_async("api") and (now := time.monotonic()) < until:
+            admitted += now > first
+        return admitted
+
+    async def tasks(until: float) -> int:
+        first = time.monotonic() + 2 * FEW[1] / 1000  # when all have begun, and what was free for the first is used up
+        return sum(await asyncio.gather(*[task(first, until) for _ in range(TASKS)]))
+
+    return lambda until: asyncio.run(tasks(until))
 
 
 def peer(face: str) -> Worker:
@@ -129,6 +151,7 @@ CASES: dict[str, Callable[[], Worker]] = {
     "limiter": limiter,
     "limiter, peer": partial(peer, "limiter"),
     "awaited": partial(limiter, in_tasks=True),
+    "waiting at the limit": at_the_limit,
     "awaited, peer": partial(peer, "awaited"),
 }
 RATIOS = [
@@ -151,6 +174,7 @@ def measure(case: str, seconds: float, processes: int) -> dict[str, float]:
     gate, pipes, workers = context.Barrier(processes), [], []
 
     def run(pipe: Any) -> None:
+        work(time.monotonic() + WARM)  # what a process does for the first time after a fork costs far more
         gate.wait()
         before, began = time.process_time(), time.monotonic()
         admitted = work(began + seconds)
@@ -170,7 +194,7 @@ def measure(case: str, seconds: float, processes: int) -> dict[str, float]:
         "calls": sum(admitted / elapsed for admitted, _, elapsed in results),
         "cpu": cpu / calls * 1e6,
         "helpers": helped / calls * 1e6,
-        "unfair": max(result[0] for result in results) / min(result[0] for result in results),
+        "unfair": max(result[0] for result in results) / max(1, min(result[0] for result in results)),
     }
 
 
@@ -220,7 +244,8 @@ def report(rounds: dict[str, list[dict[str, float]]]) -> None:
         calls, cpu, helpers, unfair = (
             statistics.median(result[key] for result in results) for key in ("calls", "cpu", "helpers", "unfair")
         )
-        print(f"{case:24}{calls:10,.0f}{cpu:9.2f}{helpers:11.2f}{unfair:8.2f}")
+        too_much = " (too much)" if case == "waiting at the limit" and unfair > UNFAIR else ""
+        print(f"{case:24}{calls:10,.0f}{cpu:9.2f}{helpers:11.2f}{unfair:8.2f}{too_much}")
     for case, other in RATIOS:
         if case in rounds and other in rounds:
             pairs = list(zip(rounds[case], rounds[other], strict=True))

@@ -31,10 +31,7 @@ def never_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("may_block"):
         yield
         return
-    with blockbuster_ctx("pyrate_limiter") as watch:
-        for function in watch.functions.values():
-            function.can_block_in("multiprocess/file.py", {"open_file"})  # in memory, a millisecond, once
-            function.can_block_in("multiprocess/lifetime.py", {"discard"})  # likewise
+    with blockbuster_ctx("pyrate_limiter"):
         yield
 
 

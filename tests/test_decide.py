@@ -5,9 +5,22 @@ from __future__ import annotations
 import logging
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyrate_limiter import clocks
-from pyrate_limiter.algorithms import GCRA, FixedWindow, Rule, SlidingWindowLog, State, bind, decide
+from pyrate_limiter.algorithms import (
+    GCRA,
+    Algorithm,
+    FixedWindow,
+    LeakyBucket,
+    Rule,
+    SlidingWindowCounter,
+    SlidingWindowLog,
+    State,
+    bind,
+    decide,
+)
 from pyrate_limiter.decisions import BEHIND, FOREVER, RESET, Answer, Ask
 from pyrate_limiter.rates import Rate
 
@@ -172,3 +185,54 @@ def test_a_refusal_by_several_rates_names_the_one_that_waits_longest(states: Rec
     _, by_second, by_minute = decide(rule, states, asks, NOW)
     assert (by_second.wait, by_second.rate, by_second.remaining) == (SECOND, 0, 0)
     assert (by_minute.wait, by_minute.rate, by_minute.remaining) == (60 * SECOND, 1, 2)
+
+
+# A batch is as good as its asks one by one.
+
+
+def one_by_one(rule: Rule, states: dict[str, State], asks: list[Ask], now: int) -> list[Answer]:
+    """Say again what `decide` does to a batch, the slow and obvious way."""
+    closed: set[str] = set()
+    answers: list[Answer] = []
+    for ask in asks:
+        if ask.cost > 0 and ask.key in closed:
+            answers.append(Answer(BEHIND, now))
+            continue
+        answers += decide(rule, states, [ask], now)
+        if ask.cost > 0 and 0 < answers[-1].wait <= ask.patience:
+            closed.add(ask.key)
+    return answers
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[tuple[int, list[Ask]]]:
+    """Draw some batches, each with its moment; the clock may go back, by less than a second and by more."""
+    moments, drawn = [NOW], []
+    costs, patience = st.sampled_from([1, 1, 1, 2, 3, 0, -1, -3, RESET]), st.sampled_from([0, SECOND // 2, FOREVER])
+    for _ in range(draw(st.integers(1, 6))):
+        now = moments[-1] + draw(st.sampled_from([0, 1, 300_000, 2 * SECOND, -1, -300_000, -999_999, -3 * SECOND]))
+        moments.append(now)
+        asks = st.builds(Ask, st.sampled_from("aab"), costs, patience, st.sampled_from(moments))
+        drawn.append((now, draw(st.lists(asks, min_size=1, max_size=12))))
+    return drawn
+
+
+@pytest.mark.parametrize("rates", [[Rate(5, 1000)], [Rate(3, 500), Rate(6, 2000)]], ids=["one rate", "two rates"])
+@pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA, LeakyBucket, FixedWindow, SlidingWindowCounter])
+@settings(max_examples=30)
+@given(drawn=batches())
+def test_a_batch_is_decided_as_its_asks_one_by_one(
+    algorithm: type[Algorithm], rates: list[Rate], drawn: list[tuple[int, list[Ask]]]
+) -> None:
+    rule, together, single = bind(algorithm, rates), dict[str, State](), dict[str, State]()
+    for now, asks in drawn:
+        assert decide(rule, together, asks, now) == one_by_one(rule, single, asks, now)
+        assert together == single
+
+
+def test_a_stamp_that_is_given_back_holds_the_clock_no_more(rule: Rule, states: Recorder) -> None:
+    decide(rule, states, [Ask("a", 1)], NOW)
+    decide(rule, states, [Ask("a", 2)], NOW + 500)
+    back, look = decide(rule, states, [Ask("a", -2, at=NOW + 500), Ask("a", 0)], NOW + 100)
+    assert (back.at, look.at) == (NOW + 500, NOW + 100)
+    assert decide(rule, states, [Ask("a", 1), Ask("a", RESET)], NOW)[1].at == NOW

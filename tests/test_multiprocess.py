@@ -298,14 +298,14 @@ def test_init_is_the_class_itself(name: str):
 
 async def test_a_closed_bucket_says_so_and_lets_go_of_its_file(name: str):
     bucket = MultiprocessBucket(Rate(2, 60_000), name)
-    bucket._take("", 1, True)
+    assert await bucket.take()
     await bucket.aclose()
     assert bucket._file is None
     for take in (lambda: bucket._take("", 1, True), lambda: bucket._decide("", 1, True)):
         with pytest.raises(LimiterClosed):
             take()
     bucket._owe(Ask("", -1, at=0))
-    assert MultiprocessBucket(Rate(2, 60_000), name)._take("", 1, True) == 0
+    assert await MultiprocessBucket(Rate(2, 60_000), name).take()
 
 
 async def test_what_a_caller_leaves_behind_while_the_store_fails_goes_back_with_the_next_call(name: str, monkeypatch):
@@ -340,3 +340,13 @@ def test_without_max_keys_it_takes_four_megabytes_at_most_if_sixteen_keys_fit():
     assert counts == [8065, 130, 130]
     assert MultiprocessBucket(Rate(10, 1000), algorithm=GCRA).max_keys == 10_000
     assert MultiprocessBucket([Rate(1000, 1000 * n) for n in range(1, 30)]).max_keys == 16
+
+
+@pytest.mark.parametrize(
+    ("rates", "pause"),
+    [(Rate(20, 500), 0.001), (Rate(100, 100), 0.00025), ([Rate(640, 10_000), Rate(64, 64)], 0.00025)],
+)
+def test_taking_all_by_shares_takes_a_quarter_of_an_interval_at_most(rates, pause: float):
+    bucket = MultiprocessBucket(rates)
+    assert bucket.pause == pytest.approx(pause)
+    assert all(rate.limit / bucket.share * bucket.pause <= rate.interval / 4000 + 1e-9 for rate in bucket.rates)

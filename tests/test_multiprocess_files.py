@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import pickle
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from fcntl import LOCK_UN, flock
 from pathlib import Path
@@ -17,8 +19,10 @@ from typing import Any
 import anyio
 import pytest
 
+from pyrate_limiter import BucketFactory, Limiter
 from pyrate_limiter.algorithms import GCRA
 from pyrate_limiter.buckets.multiprocess import MultiprocessBucket, lifetime
+from pyrate_limiter.buckets.multiprocess import bucket as bucket_module
 from pyrate_limiter.buckets.multiprocess import file as file_module
 from pyrate_limiter.buckets.multiprocess import folder as folder_module
 from pyrate_limiter.buckets.multiprocess.folder import Folder, Header, Host, here
@@ -411,6 +415,7 @@ def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     bucket._take("", 1, True)
     child = os.fork()
     if not child:
+        bucket._open()
         bucket._enter()
         os.kill(os.getpid(), signal.SIGSTOP)
         os._exit(0)
@@ -468,3 +473,82 @@ def test_a_lock_that_changes_hands_is_never_taken_for_a_stopped_one(
             assert one._enter() > 0
             assert two._step([Ask("", 1)]) is None
             flock(one._descriptor, LOCK_UN)
+
+
+# On an event loop nothing is opened: in every test of one, a watch over the loop sees to that.
+
+
+async def test_tasks_that_come_first_together_are_all_served(place: Path) -> None:
+    bucket, decisions = MultiprocessBucket(RATE, "api"), []
+
+    async def take() -> None:
+        decisions.append(await bucket.take())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(take)
+    assert sorted(map(bool, decisions)) == [False, False, True, True, True]
+    assert files(place) == [path_of(place).name]
+
+
+async def test_no_event_loop_waits_while_a_file_is_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> file_module.File:
+        begun.set()
+        assert may_go_on.wait(10)
+        return open_file(*arguments)
+
+    open_file = bucket_module.open_file
+    monkeypatch.setattr(bucket_module, "open_file", slowly)
+    bucket = MultiprocessBucket(RATE)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bucket.acquire)
+        await anyio.to_thread.run_sync(begun.wait)
+        assert bucket._take("", 1, True) == BUSY
+        assert bucket._decide("", 1, True) is None
+        with anyio.move_on_after(0.01) as scope:
+            await bucket.acquire()
+        assert scope.cancelled_caught
+        may_go_on.set()
+    assert bucket._decide("", 1, True).remaining == 1
+
+
+async def test_a_file_that_was_removed_is_made_anew(place: Path) -> None:
+    def remove() -> None:
+        with Folder() as folder:
+            folder.remove(lifetime.named("api"), lambda header: True)
+
+    bucket = MultiprocessBucket(RATE, "api")
+    assert (await bucket.take(3)).remaining == 0
+    await anyio.to_thread.run_sync(remove)
+    assert (await bucket.take()).remaining == 2
+    assert files(place) == [path_of(place).name]
+
+
+async def test_what_cannot_be_opened_is_an_error_of_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "PLACES", ("/nowhere",))
+    bucket = MultiprocessBucket(RATE)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="none of /nowhere can be written"):
+            await bucket.take()
+
+
+async def test_what_nobody_has_any_more_is_removed_when_the_next_one_is_opened(place: Path) -> None:
+    assert await MultiprocessBucket(RATE).take()
+    gc.collect()
+    assert len(files(place)) == 1
+    another = MultiprocessBucket(RATE)
+    assert await another.take()
+    assert files(place) == [another._place()]
+
+
+@pytest.mark.may_block
+async def test_a_sync_call_on_a_loop_finds_the_file_open_or_opens_it() -> None:
+    class Tiers(BucketFactory):
+        def get(self, name: str, weight: int) -> MultiprocessBucket:
+            return bucket
+
+    bucket = MultiprocessBucket(RATE)
+    assert Limiter(MultiprocessBucket(RATE)).try_acquire("a")
+    assert Limiter(Tiers()).sync.take("a").remaining == 2

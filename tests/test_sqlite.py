@@ -116,6 +116,62 @@ def test_a_clock_that_jumps_locks_nobody_out_and_admits_one_window_more(path, al
         assert ask(database, Ask("", 1))[0].wait == 0
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda kind: kind.__name__)
+def test_it_decides_as_memory_does_whatever_other_connections_write_meanwhile(path, algorithm):
+    rng, clock, keys = random.Random(algorithm.__name__), ManualClock(), [f"key {i}" for i in range(5)]
+    rule, states, rates = bind(algorithm, [Rate(7, 3000)]), {}, [Rate(7, 3000)]
+    bucket = SQLiteBucket(rates, path, algorithm=algorithm, clock=clock)
+    with opened(bucket) as one, opened(bucket) as two, closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for _ in range(200):
+            clock.advance(rng.choice([0, 0, 0.01, 0.4]))
+            asks = list(random_asks(rng, keys, []))
+            assert ask(rng.choice([one, one, two]), *asks) == decide(rule, states, asks, clock())
+            if rng.random() < 0.1:
+                forgotten = rng.choice(keys)
+                states.pop(forgotten, None)
+                db.execute("DELETE FROM pyrate_limiter WHERE key = ?", (forgotten,))
+
+
+def test_what_nobody_else_has_written_meanwhile_is_not_read_again(path):
+    with opened(SQLiteBucket(Rate(1000, Duration.MINUTE), path)) as database:
+        keys = [f"key {i}" for i in range(50)]
+        ask(database, *[Ask(key, 1) for key in keys])
+        statements = []
+        database.set_trace_callback(statements.append)
+        assert {answer.remaining for answer in ask(database, *[Ask(key, 1) for key in keys])} == {998}
+        assert not [statement for statement in statements if "SELECT key, state" in statement]
+        query(path, "UPDATE pyrate_limiter SET expires = expires + 1")
+        ask(database, Ask(keys[0], 1))
+        assert len([statement for statement in statements if "SELECT key, state" in statement]) == 1
+
+
+def test_no_more_than_some_states_are_kept_in_memory(path):
+    with opened(SQLiteBucket(FIVE, path)) as database:
+        for i in range(20):
+            ask(database, *[Ask(f"{i} {j}", 1) for j in range(100)])
+            assert len(database._states._known) <= 400
+        assert ask(database, Ask("0 0", 1))[0].remaining == 3
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda kind: kind.__name__)
+def test_what_a_transaction_that_failed_has_decided_is_forgotten(path, algorithm, monkeypatch):
+    with opened(SQLiteBucket(FIVE, path, algorithm=algorithm, clock=ManualClock())) as database:
+        ask(database, Ask("a", 1))
+        with monkeypatch.context() as patch, pytest.raises(StoreError, match="no room"):
+            patch.setattr(database._sweep, "step", raiser(sqlite3.OperationalError("no room")))
+            ask(database, Ask("a", 1), Ask("b", 1))
+        looks = ask(database, Ask("a", 0), Ask("b", 0))
+        ask(database, Ask("a", RESET), Ask("a", 1))
+        assert looks == ask(database, Ask("a", 0), Ask("b", 0))
+
+
+def raiser(error):
+    def failing(*_):
+        raise error
+
+    return failing
+
+
 def test_a_full_window_stays_full_when_another_opens_the_file(path):
     for expected in ([True] * 5 + [False] * 2, [False]):
         with opened(SQLiteBucket(FIVE, path)) as database:

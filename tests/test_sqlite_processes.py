@@ -5,8 +5,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -33,9 +34,9 @@ def start(path):
     """Start a process that runs a script, with pipes to it; all of them are ended with the test."""
     processes = []
 
-    def starter(script, *arguments):
+    def starter(script, *arguments, at=path):
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", PRELUDE + script, str(path), *arguments],
+            [sys.executable, "-W", "error", "-c", PRELUDE + script, str(at), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -121,10 +122,21 @@ def test_waiters_of_four_processes_are_all_served_and_never_more_than_the_limit(
 
 
 BESIDE = """
+from types import SimpleNamespace
+from pyrate_limiter.buckets.sqlite import connection, drivers, turns
 limiter = Limiter(SQLiteBucket(Rate(10**6, 600_000), PATH, use_file_lock=True))
-waits = []
+calls, naps = [], []
+def nap(seconds):
+    naps[-1] += seconds
+    time.sleep(seconds)
+turns.time = connection.time = SimpleNamespace(sleep=nap, monotonic=time.monotonic)
+class Watched(Database):
+    def commit(self):
+        naps.append(0)
+        super().commit()
+drivers.Database = Watched
 def note(began):
-    waits.append(time.monotonic() - began)
+    calls.append(time.monotonic() - began)
 async def main():
     await limiter.take()
     print("true", flush=True)
@@ -140,8 +152,8 @@ def sync():
         limiter.sync.take()
         note(began)
 asyncio.run(main()) if sys.argv[2] == "async" else sync()
-waits.sort()
-print(json.dumps([len(waits), waits[len(waits) * 99 // 100]]))
+calls.sort()
+print(json.dumps([len(calls), calls[len(calls) * 99 // 100], max(naps), sum(map(bool, naps))]))
 """
 
 
@@ -149,16 +161,19 @@ def test_an_async_process_and_a_sync_one_share_a_file_locked_database(start):
     processes = [start(BESIDE, kind) for kind in ("async", "sync")]
     assert all(heard(process) for process in processes)
     say(processes, time.monotonic() + 1.5)
-    (first, first_wait), (second, second_wait) = map(said_by, processes)
-    assert min(first, second) >= (first + second) / 10
-    assert max(first_wait, second_wait) < 0.1
+    calls, call_waits, lock_waits, times_waited = zip(*map(said_by, processes), strict=True)
+    assert min(calls) >= sum(calls) / 10
+    assert max(call_waits) < 0.1
+    # By the naps between two looks at the lock: for how long a busy machine lets nobody run is not for us to judge.
+    assert max(lock_waits) < 0.1
+    assert sum(times_waited)
 
 
 # Kills.
 
 AT_EACH_LINE = """
 bucket = SQLiteBucket(Rate(10**6, 600_000), PATH, use_file_lock=True)
-fresh = len(sys.argv) > 2  # kill it while it makes the database, too
+fresh, first, step = sys.argv[2] == "fresh", int(sys.argv[3]), int(sys.argv[4])
 def opened(bucket):
     database = Database(bucket._plan)
     database.open()
@@ -184,7 +199,7 @@ def child(bucket, line):
 counts, slowest = [], 0
 survivor = None if fresh else opened(bucket)
 before = None if fresh else ask(survivor)
-for line in itertools.count(1, 3 if fresh else 1):
+for line in itertools.count(first, step):
     if fresh:
         bucket = SQLiteBucket(Rate(10**6, 600_000), f"{PATH}.{line}", use_file_lock=True)
         before = [0, 0]
@@ -208,15 +223,28 @@ print(json.dumps([counts, slowest]))
 """
 
 
-@pytest.mark.parametrize("fresh", [[], ["fresh"]], ids=["a batch", "the first batch of all"])
-def test_a_kill_at_any_line_leaves_the_old_state_or_the_new(path, start, fresh):
-    path.touch()
-    counts, slowest = said_by(start(AT_EACH_LINE, *fresh))
-    whole = {(2, 2), (3, 3)} if not fresh else {(1, 1), (2, 2)}
-    seen = Counter(tuple(count) for count in counts)
-    assert set(seen) == whole
+def test_a_kill_at_any_line_leaves_the_old_state_or_the_new(start):
+    counts, slowest = said_by(start(AT_EACH_LINE, "seasoned", "1", "1"))
+    assert {tuple(count) for count in counts} == {(2, 2), (3, 3)}
     assert len(counts) > 100
     assert slowest < 1
+
+
+@pytest.fixture
+def quick_folder():
+    """A folder in memory where there is one: a kill leaves there what it leaves on a disk, and sooner."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+def test_a_kill_at_any_line_of_the_first_batch_of_all_leaves_nothing_or_all_of_it(start, path, quick_folder):
+    path.touch()
+    results = map(said_by, [start(AT_EACH_LINE, "fresh", f"{i + 1}", "2", at=quick_folder / f"{i}") for i in range(2)])
+    counts, slowest = zip(*results, strict=True)
+    assert {tuple(count) for some in counts for count in some} == {(1, 1), (2, 2)}
+    assert min(map(len, counts)) > 100
+    assert max(slowest) < 1
 
 
 UNDER_LOAD = """

@@ -447,3 +447,37 @@ async def test_a_courier_that_was_cancelled_is_replaced(anyio_backend_name: str)
         if "courier" in task.get_name():
             task.cancel()
     await asyncio.wait_for(waiting, 2)
+
+
+# Processes that share a store.
+
+
+async def test_a_key_at_its_limit_takes_share_by_share_with_pauses_for_others():
+    bucket = scripted(Rate(8, 1000), delay=0)
+    bucket.share, bucket.pause = 2, 0.01
+    callers = Callers(bucket)
+    await callers.all([1] * 16)
+    first = callers.stamps[0]
+    assert [at - first for at in callers.stamps[:8]] == [0] * 8
+    assert [at - first - SECOND for at in callers.stamps[8:]] == [0, 0, 10_000, 10_000, 20_000, 20_000, 30_000, 30_000]
+
+
+async def test_in_a_pause_others_are_asked_for_and_who_leaves_is_gone():
+    bucket = scripted(Rate(2, 1000), delay=0)
+    bucket.share, bucket.pause = 1, 0.2
+    callers, leaving = Callers(bucket), Callers(bucket)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(callers.all, [1] * 3)
+        await anyio.sleep(0.01)
+        tasks.start_soon(partial(leaving.acquire, timeout=1.15))
+        await anyio.sleep(1.09)  # the third was served at 1.0, and the next may be asked for at 1.2
+        assert len(callers.served) == 3
+        before = len(bucket.calls)
+        tasks.start_soon(partial(callers.acquire, key="another"))
+        await anyio.sleep(0.01)
+        assert len(callers.served) == 4
+        assert [[ask.key for ask in asks] for asks in bucket.calls[before:]] == [["another"]]
+        await anyio.sleep(0.06)
+        assert len(leaving.errors) == 1
+        await anyio.sleep(0.1)
+    assert not bucket._rooms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..clocks import SECOND, warn_set_back
 from ..decisions import BEHIND, RESET, Answer, Ask
@@ -34,20 +34,33 @@ def decide(rule: Rule, states: States, asks: Sequence[Ask], now: int) -> list[An
     has caught up.
     """
     closed: set[str] = set()
-    answers = []
-    for ask in asks:
-        key, cost = ask.key, ask.cost
-        if cost > 0 and key in closed:
+    answers: list[Answer] = []
+    opened: Any = None
+    state, moment, changed = None, now, False
+    for key, cost, patience, at, _ in asks:
+        if key != opened:  # the state is fetched once for asks of one key that follow each other, and kept once
+            if changed:
+                states[opened] = state
+            opened, changed = key, False
+            state, moment = _open(rule, states, key, now)
+        elif moment > now:  # what was given back may have been the stamp at which the clock is held
+            moment = max(now, rule.last(state))
+        if cost <= 0:
+            wait, state, moment = _look_or_give(rule, state, moment, now, cost, at)
+            changed = changed or cost < 0
+        elif key in closed:
             answers.append(Answer(BEHIND, now))
             continue
-        state = states.get(key)
-        if state is None or cost == RESET:
-            state = rule.fresh()
-        state, moment = in_order(rule, states, key, state, now)
-        answer = _step(rule, states, ask, state, moment)
-        answers.append(answer)
-        if 0 < answer.wait <= ask.patience and cost > 0:
-            closed.add(key)
+        else:
+            wait, state = rule.admit(state, moment, cost)
+            if not wait:
+                changed = True
+            elif wait <= patience:
+                closed.add(key)
+        remaining, reset, index = rule.view(state, moment, (cost or 1) if wait else 0)
+        answers.append(_tuple(Answer, (wait, moment, remaining, reset, index, False)))
+    if changed:
+        states[opened] = state
     return answers
 
 
@@ -64,17 +77,18 @@ def in_order(rule: Rule, states: States, key: str, state: State, now: int) -> tu
     return state, now
 
 
-def _step(rule: Rule, states: States, ask: Ask, state: State, now: int) -> Answer:
-    wait = 0
-    if ask.cost > 0:
-        wait, state = rule.admit(state, now, ask.cost)
-        if not wait:
-            states[ask.key] = state
-    elif ask.cost == 0:
-        wait = rule.probe(state, now, 1)
-    elif ask.cost == RESET:
-        states[ask.key] = state
-    else:
-        states[ask.key] = state = rule.give_back(state, now, -ask.cost, ask.at)
-    remaining, reset, index = rule.view(state, now, (ask.cost or 1) if wait else 0)
-    return _tuple(Answer, (wait, now, remaining, reset, index, False))
+def _open(rule: Rule, states: States, key: str, now: int) -> tuple[State, int]:
+    """Return the state of a key, and the moment at which it is decided."""
+    state = states.get(key)
+    if state is None:
+        return rule.fresh(), now
+    return (state, now) if now >= rule.last(state) else in_order(rule, states, key, state, now)
+
+
+def _look_or_give(rule: Rule, state: State, moment: int, now: int, cost: int, at: int) -> tuple[int, State, int]:
+    """Do what takes nothing; return the wait of a look, the state after it, and its moment."""
+    if not cost:
+        return rule.probe(state, moment, 1), state, moment
+    if cost == RESET:
+        return 0, rule.fresh(), now
+    return 0, rule.give_back(state, moment, -cost, at), moment

@@ -2,7 +2,7 @@
 
 from .abstract import NOT_AT_ALL, AbstractBucket, BucketStatistics
 from .checks import as_patience, valid_key, valid_weight
-from .instant import NOWHERE, InPlace, InstantBucket
+from .instant import NOWHERE, InPlace, InstantBucket, in_place
 
 __all__ = [
     "NOT_AT_ALL",
@@ -12,6 +12,7 @@ __all__ = [
     "InPlace",
     "InstantBucket",
     "as_patience",
+    "in_place",
     "valid_key",
     "valid_weight",
 ]

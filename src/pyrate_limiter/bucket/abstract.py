@@ -54,11 +54,14 @@ class AbstractBucket(ABC):
             twice as many as were: whoever is asked for in vain costs something too.
         share: the most units for one key in one call while that key is refused; stores that processes share set it
             low, or whoever comes first would take all.
+        pause: seconds between two calls that take for a key while it is refused. Where one call follows another more
+            quickly than another process wakes up, whoever wakes first would take all the same.
     """
 
     instant: ClassVar[bool] = False
     batch: int = 100
     least: int = 100
+    pause: float = 0.0
 
     def __init__(self, rates: Rate | Sequence[Rate], *, algorithm: type[Algorithm] = SlidingWindowLog) -> None:
         self.rates = as_rates(rates)

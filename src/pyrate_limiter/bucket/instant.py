@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
 import anyio
@@ -11,6 +12,9 @@ import anyio
 from ..decisions import BUSY, Answer, Ask, Decision
 from ..waiting import running
 from .abstract import AbstractBucket
+
+in_place: ContextVar[bool] = ContextVar("in_place", default=False)
+"""Whether this is a sync call on a thread that runs an event loop: it may open a file there, since nobody else can."""
 
 
 class InPlace(Protocol):
@@ -45,7 +49,7 @@ class InstantBucket(AbstractBucket):
 
     @abstractmethod
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
-        """Decide a batch now, by `decide`; None if the lock is held elsewhere."""
+        """Decide a batch now, by `decide`; None if the lock is held elsewhere, or more is to be done first."""
 
     @abstractmethod
     def _take(self, name: str, weight: int, keyed: bool) -> int:
@@ -68,9 +72,13 @@ class InstantBucket(AbstractBucket):
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         pause = 0.00005
         while (answers := self._step(asks)) is None:
-            await anyio.sleep(pause)
+            await self._pause(pause)
             pause = min(2 * pause, 0.002)
         return answers
+
+    async def _pause(self, seconds: float) -> None:
+        """Do what has to be done before the next step: let some time go by."""
+        await anyio.sleep(seconds)
 
     def _at_once(self, key: str, cost: int) -> Answer | None:
         self._require_open()

@@ -41,6 +41,7 @@ class Store(Protocol):
 
     batch: int
     share: int
+    pause: float
     least: int
     _owed: deque[Ask]
 
@@ -365,6 +366,11 @@ class Room:
         if self._sleeping[0][2] is line:
             self._bell.come()
 
+    def _rest(self, line: Line, now: float) -> None:
+        """Ask for a line again after a pause, in which other processes may take."""
+        line.due = now + self._store.pause
+        heappush(self._sleeping, (line.due, next(self._order), line))
+
     async def _make(self, call: Call) -> None:
         left = self._loop.time()
         try:
@@ -421,10 +427,13 @@ class Room:
         for line in lines:
             if self._lines.get(line.key) is not line:
                 continue
-            if line.due is None:
+            if line.due is not None:
+                if not line.judged:
+                    self._judge(line, now)
+            elif line.pressed and self._store.pause:
+                self._rest(line, now)
+            else:
                 self._make_ready(line)
-            elif not line.judged:
-                self._judge(line, now)
 
 
 def _told(caller: Caller) -> Answer:

@@ -11,8 +11,10 @@ from time import monotonic_ns
 from typing import Any
 from weakref import finalize
 
+from anyio import CapacityLimiter, to_thread
+
 from ...algorithms import Algorithm, SlidingWindowLog, State, decide
-from ...bucket import BucketStatistics, InstantBucket, valid_key
+from ...bucket import BucketStatistics, InstantBucket, in_place, valid_key
 from ...clocks import Clock
 from ...decisions import BUSY, UNNAMED, Answer, Ask, Decision
 from ...errors import StoreError
@@ -34,6 +36,8 @@ ROOM = 1 << 22
 _FEWEST, _MOST = 16, 10_000
 _LAYOUT = 1
 _SHARE = 64
+_PAUSE, _PART = 1.0, 0.25
+"""Milliseconds in which another process wakes up; shorter where taking all by shares would need more of an interval."""
 _LOOK = 100_000
 _NAP = 0.0001
 _UNTIL_THE_END = 1 << 62
@@ -49,7 +53,8 @@ class MultiprocessBucket(InstantBucket):
     name it shares with every process of the user that gives the same name and arguments.
 
     The memory is taken when the bucket is first used: for a key about 75 bytes, and with the log 32 for each
-    unit of the limit, at most 32 KB, for each rate.
+    unit of the limit, at most 32 KB, for each rate. What is awaited has that done in a thread, so no event loop waits
+    for it; a sync call does it where it is.
 
     Args:
         rates: one rate or several.
@@ -78,6 +83,7 @@ class MultiprocessBucket(InstantBucket):
             raise NotImplementedError("MultiprocessBucket needs flock, which Windows has not: use SQLiteBucket")
         super().__init__(rates, algorithm=algorithm)
         self.share = max(1, min(rate.limit for rate in self.rates) // _SHARE)
+        self.pause = min(_PAUSE, *(rate.interval * self.share / rate.limit * _PART for rate in self.rates)) / 1000
         self.name = name if name is None else valid_key(name)
         self.max_keys = self._fitting() if max_keys is None else max_keys
         require_positive("max_keys", self.max_keys)
@@ -87,6 +93,7 @@ class MultiprocessBucket(InstantBucket):
         # The moment is `tick() // ticks`: so the host's clock, which never steps back, is read without a call of ours.
         self._clock = clock
         self._tick, self._ticks = (clock, 1) if clock else (monotonic_ns, 1000)
+        self._opening = Lock()
         self._mutex = Lock()
         self._file: File | None = None
         self._descriptor = -1
@@ -149,13 +156,24 @@ class MultiprocessBucket(InstantBucket):
         )
 
     def _step(self, asks: Sequence[Ask]) -> list[Answer] | None:
-        with self._mutex:
-            try:
-                now = self._enter()
-                return self._decide_all(asks, now) if now >= 0 else None
-            finally:
-                if self._descriptor >= 0:
-                    flock(self._descriptor, LOCK_UN)
+        while True:
+            with self._mutex:
+                try:
+                    now = self._enter()
+                    if now >= 0:
+                        return self._decide_all(asks, now)
+                finally:
+                    if self._descriptor >= 0:
+                        flock(self._descriptor, LOCK_UN)
+            if self._file is not None or not (running() is None or in_place.get()):
+                return None
+            self._open()
+
+    async def _pause(self, seconds: float) -> None:
+        if self._file is None:
+            await to_thread.run_sync(self._open, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+        else:
+            await super()._pause(seconds)
 
     def _admit(self, key: str, cost: int, now: int) -> tuple[int, State, int]:
         """Decide one take, and return its wait, the state after it and its moment."""
@@ -182,16 +200,18 @@ class MultiprocessBucket(InstantBucket):
         return answers
 
     def _enter(self) -> int:
-        """Take the lock that keeps processes apart, and return the moment, or `BUSY`."""
-        while True:
-            file = self._file or self._open()
-            self._descriptor = file.descriptor
-            if not file.lock():
-                return BUSY
-            now = self._tick() // self._ticks
-            if not file.words[DEAD] and not (abs(now - self._looked) > _LOOK and self._deleted(file, now)):
-                return now
-            self._descriptor, self._file = -1, None
+        """Take the lock that keeps processes apart, and return the moment, or `BUSY`, also if there is no file."""
+        file = self._file
+        if file is None:
+            return BUSY
+        self._descriptor = file.descriptor
+        if not file.lock():
+            return BUSY
+        now = self._tick() // self._ticks
+        if not file.words[DEAD] and not (abs(now - self._looked) > _LOOK and self._deleted(file, now)):
+            return now
+        self._descriptor, self._file = -1, None
+        return BUSY
 
     def _in_line(self, key: str) -> bool:
         """Return whether others wait for a key where a caller would have to wait."""
@@ -199,23 +219,35 @@ class MultiprocessBucket(InstantBucket):
         return here is None or (here in self._rooms and key in self._rooms[here])
 
     def _nap(self) -> bool:
-        """Sleep for a moment, unless this thread runs an event loop, whose courier does that in its own way."""
+        """Open the file or sleep for a moment, unless this thread runs an event loop, whose courier sees to that."""
+        if self._file is None:
+            self._require_open()
         if running() is not None:
             return False
-        time.sleep(_NAP)
+        if self._file is None:
+            self._open()
+        else:
+            time.sleep(_NAP)
         return True
 
     def _deleted(self, file: File, now: int) -> bool:
         self._looked = now
         return file.gone
 
-    def _open(self) -> File:
-        memory = _UNTIL_THE_END if self._clock else memory_of(self.rule)
-        banks = banks_for(self.rule)
-        file = open_file(self._place(), self._spec(), size_of(banks, self.max_keys), memory)
-        self._slots = Slots(self.rule, banks, self.max_keys, file)
-        self._file = file
-        return file
+    def _open(self) -> None:
+        """Open the file, unless somebody was faster. No event loop waits for that: the lock for it is another one."""
+        with self._opening:
+            if self._file is not None:
+                return
+            lifetime.tidy()
+            with self._mutex:
+                where = self._place()
+            memory = _UNTIL_THE_END if self._clock else memory_of(self.rule)
+            banks = banks_for(self.rule)
+            file = open_file(where, self._spec(), size_of(banks, self.max_keys), memory)
+            with self._mutex:
+                self._slots = Slots(self.rule, banks, self.max_keys, file)
+                self._file = file
 
     def _place(self) -> str:
         """Return the name of the file, settled on the first use: a tree's secret may not be known before."""
@@ -256,21 +288,25 @@ class MultiprocessBucket(InstantBucket):
             self._descriptor, self._file = -1, None
 
     def _before_fork(self) -> None:
+        self._opening.acquire()
+        self._mutex.acquire()
         if not self._in_child:
             self._share()  # or each child would make one of its own
-        self._mutex.acquire()
 
     def _after_fork(self) -> None:
         self._mutex.release()
+        self._opening.release()
 
     def _forked(self) -> None:
         super()._forked()
-        self._mutex = Lock()
+        self._opening, self._mutex = Lock(), Lock()
         self._descriptor, self._file = -1, None
 
     def __reduce__(self) -> tuple[Any, ...]:
         keywords = {"algorithm": self.algorithm, "max_keys": self.max_keys, "clock": self._clock}
-        return _again, (type(self), self._share(), (self.rates, self.name), keywords)
+        with self._mutex:
+            where = self._share()
+        return _again, (type(self), where, (self.rates, self.name), keywords)
 
 
 def _again(

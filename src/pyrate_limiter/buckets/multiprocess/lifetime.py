@@ -11,15 +11,19 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections import deque
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
 from ...errors import StoreError
+from ...waiting import running
 from .folder import Folder
 
 _own: dict[str, int] = {}
 """The storages that were made without a name in a main process, and the process that did."""
+_unwanted: deque[str] = deque()
+"""Those of them that nobody needs: where an event loop runs, they go when the next one is opened, or at exit."""
 _importer = os.getpid()
 _LAST = -100
 
@@ -37,10 +41,19 @@ def own() -> str:
 
 
 def discard(name: str) -> None:
-    """Remove a storage of this process's own that no other process ever heard of."""
-    _own.pop(name, None)
-    with suppress(StoreError), Folder(make=False) as folder:
-        folder.remove(name, lambda header: header is not None)
+    """Remove a storage of this process's own that no other process ever heard of; not on an event loop, but later."""
+    _unwanted.append(name)
+    if running() is None:
+        tidy()
+
+
+def tidy() -> None:
+    """Remove what was discarded."""
+    while _unwanted:
+        name = _unwanted.popleft()
+        _own.pop(name, None)
+        with suppress(StoreError), Folder(make=False) as folder:
+            folder.remove(name, lambda header: header is not None)
 
 
 def of_tree(spec: bytes) -> str:

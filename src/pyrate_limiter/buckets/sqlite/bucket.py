@@ -33,7 +33,8 @@ class SQLiteBucket(AbstractBucket):
     A row belongs to a key, the algorithm and the rates: buckets that differ in those may share a table and count apart.
 
     A row takes about 60 bytes and twice its key, with `GCRA` or a window; with the log 16 more for each run, of which
-    there are at most the limit or about 1000.
+    there are at most the limit or about 1000. Each connection also keeps the states of at most some hundred keys in
+    memory, to read nothing twice while nobody else writes.
 
     Who replaces the file while it is in use must remove the files beside it (``-wal``, ``-shm``) as well: SQLite takes
     them for those of the new one.

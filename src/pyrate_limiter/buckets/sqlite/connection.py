@@ -16,7 +16,7 @@ from ...clocks import Clock
 from ...decisions import Answer, Ask
 from .forks import forks
 from .places import Place, primary_code, store_error
-from .rows import Rows, Sweep
+from .rows import Rows, States, Sweep
 from .schema import Schema, UnusableError
 from .turns import NAP, Turns
 
@@ -85,6 +85,7 @@ class Database(sqlite3.Connection):
         self.gate = threading.Lock()
         self._plan = plan
         self._calls: deque[Call] = deque()
+        self._states = States(plan.rows)
         self._sweep = Sweep(plan.rows)
         self._turns = Turns(None)
         self._clock: Clock | None = None
@@ -181,6 +182,7 @@ class Database(sqlite3.Connection):
             result = work()
             self._run("COMMIT")
         except BaseException:
+            self._states.forget()
             with contextlib.suppress(sqlite3.Error):
                 self._run("ROLLBACK")
             raise
@@ -194,12 +196,12 @@ class Database(sqlite3.Connection):
         if call.left:
             return []
         self._require_in_place()
-        rows = self._plan.rows
-        states = rows.read(self, [ask.key for ask in call.asks])
+        states = self._states
+        states.open(self, [ask.key for ask in call.asks])
         now = clock()
         answers = decide(self._plan.rule, states, call.asks, now)
-        rows.write(self, states)
-        self._sweep.step(self, sum(states.changed.values()), now)
+        states.save(self)
+        self._sweep.step(self, states.new, now)
         return answers
 
     def _require_in_place(self) -> None:

@@ -4,8 +4,10 @@ An event loop that ends closes the async generators that have begun in it, be it
 generator for each loop waits for that. Other endings come without a word: a loop that is closed as it stands, a bucket
 that nobody has any more. What they leave is closed when the next connection is opened, in its thread.
 
-And aiosqlite's threads are no daemons: one that nobody stops keeps the interpreter from exiting, and `atexit` comes too
-late. So a watch stops them when the main thread has ended and nobody else is waited for.
+And aiosqlite's threads are no daemons, unless they were begun in one: one that nobody stops keeps the interpreter from
+exiting, and `atexit` comes too late. So a watch stops them when the main thread has ended and nobody else is waited
+for. It leaves daemons alone, since nobody would wait for it either: the loop of sync callers is one, and is ended by
+`atexit`, which waits until all of its connections are closed.
 """
 
 from __future__ import annotations
@@ -100,11 +102,12 @@ class Keeper:
     def _until_exit(self) -> None:
         threading.main_thread().join()
         while True:
-            ours = {one.thread for one in list(self._open)}
-            if not any(t.is_alive() and not t.daemon and t not in ours for t in threading.enumerate()):
-                for one in list(self._open):
-                    if self.release(one):
-                        one.stop()
+            ours = {one.thread: one for one in list(self._open)}
+            awaited = [thread for thread in threading.enumerate() if thread.is_alive() and not thread.daemon]
+            if all(thread in ours for thread in awaited):
+                for thread in awaited:
+                    if self.release(ours[thread]):
+                        ours[thread].stop()
             time.sleep(_LOOK)
 
     def _forked(self) -> None:

@@ -8,6 +8,7 @@ import random
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TypeVar
 from zlib import crc32
 
@@ -24,25 +25,8 @@ _MANY = 32
 _EVERY, _LOOK = 8, 16
 """After so many transactions so many rows are looked at, and two more for every new one."""
 _LATEST = 2**63 - 1
-
-
-class States(dict[str, State]):
-    """The states of a batch's keys; it remembers which were set.
-
-    Attributes:
-        changed: the keys that were set, and whether they are new.
-    """
-
-    __slots__ = ("changed",)
-
-    def __init__(self, states: Iterable[tuple[str, State]]) -> None:
-        super().__init__(states)
-        self.changed: dict[str, bool] = {}
-
-    def __setitem__(self, key: str, state: State) -> None:
-        if key not in self.changed:
-            self.changed[key] = key not in self
-        super().__setitem__(key, state)
+_KNOWN = 256
+"""How many states a connection keeps at most, beside those of the batch under way."""
 
 
 class Rows:
@@ -73,31 +57,30 @@ class Rows:
         self._look = f"SELECT rowid, expires FROM {rows} WHERE rowid > ? ORDER BY rowid LIMIT ?"
         self._delete = f"DELETE FROM {rows} WHERE rowid = ?"
 
-    def read(self, db: sqlite3.Connection, keys: Iterable[str]) -> States:
-        """Return the states of these keys.
+    def read(self, db: sqlite3.Connection, keys: list[str]) -> Iterator[tuple[str, State]]:
+        """Return those of these keys that have a row, each with its state.
 
         Raises:
             UnusableError: one of them is not as it was written.
         """
-        wanted = list(dict.fromkeys(keys))
-        if len(wanted) == 1:
-            found = db.execute(self._read, (self._id, wanted[0])).fetchall()
+        if len(keys) == 1:
+            found = db.execute(self._read, (self._id, *keys)).fetchall()
         else:
             found = []
-            for some in _by_many(wanted):
+            for some in _by_many(keys):
                 filled = some + some[-1:] * (_MANY - len(some))
                 found += db.execute(self._read_many, (self._id, *filled)).fetchall()
-        return States((key, self._unpack(key, state)) for key, state in found)
+        return ((key, self._unpack(key, state)) for key, state in found)
 
     def names(self, db: sqlite3.Connection) -> sqlite3.Cursor:
         """Return all keys of this rule, in rows of one column."""
         return db.execute(self._names, (self._id,))
 
-    def write(self, db: sqlite3.Connection, states: States) -> None:
-        """Save the states that were set."""
-        for some in _by_many([self._row(key, states[key]) for key in states.changed]):
+    def write(self, db: sqlite3.Connection, states: dict[str, State]) -> None:
+        """Save the states of some keys."""
+        for some in _by_many([self._row(key, state) for key, state in states.items()]):
             if len(some) == _MANY:
-                db.execute(self._write_many, [value for row in some for value in row])
+                db.execute(self._write_many, list(chain.from_iterable(some)))
             else:
                 db.executemany(self._write, some)
 
@@ -124,6 +107,53 @@ class Rows:
         except (ValueError, TypeError, struct.error) as error:
             where = f"the state of {key!r} in its table {self._table!r}"
             raise UnusableError(f"{where} is corrupt; delete that row, or give another table name") from error
+
+
+class States:
+    """The states of the keys of a batch, and of the keys before it for as long as nobody else has written anything.
+
+    So a process that has the database for itself need not read what it wrote. What an unfinished transaction has set
+    must be forgotten.
+
+    Attributes:
+        changed: what the batch under way has set.
+        new: how many of those keys were not known to have a row.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.changed: dict[str, State] = {}
+        self.new = 0
+        self._rows = rows
+        self._known: dict[str, State] = {}
+        self._version = -1
+        self.get = self._known.get
+
+    def open(self, db: sqlite3.Connection, keys: Iterable[str]) -> None:
+        """Begin with a batch for these keys, within its transaction.
+
+        Raises:
+            UnusableError: a state is not as it was written.
+        """
+        version = db.execute("PRAGMA data_version").fetchall()[0][0]
+        if version != self._version or len(self._known) > _KNOWN:
+            self.forget()
+        self.changed, self.new, self._version = {}, 0, version
+        unknown = [key for key in dict.fromkeys(keys) if key not in self._known]
+        if unknown:
+            self._known.update(self._rows.read(db, unknown))
+
+    def __setitem__(self, key: str, state: State) -> None:
+        if key not in self._known:
+            self.new += 1
+        self._known[key] = self.changed[key] = state
+
+    def save(self, db: sqlite3.Connection) -> None:
+        """Write what was set."""
+        self._rows.write(db, self.changed)
+
+    def forget(self) -> None:
+        """Read everything anew the next time."""
+        self._known.clear()
 
 
 class Sweep:
