@@ -301,8 +301,11 @@ async def test_a_connection_that_was_ended_while_idle_is_renewed_without_a_word(
 
 async def test_one_bucket_has_one_connection_in_a_loop(dsn: str) -> None:
     async with closing(patient(Rate(1000, Duration.HOUR), dsn)) as bucket:
+        await bucket.take()
+        backend = backend_of(bucket)
         await asyncio.gather(*(bucket.take(key=str(i)) for i in range(300)))
         assert connections(dsn) == 1
+        assert backend_of(bucket) == backend, "it is kept"
     assert connections(dsn) == 0
 
 
