@@ -340,3 +340,13 @@ def test_without_max_keys_it_takes_four_megabytes_at_most_if_sixteen_keys_fit():
     assert counts == [8065, 130, 130]
     assert MultiprocessBucket(Rate(10, 1000), algorithm=GCRA).max_keys == 10_000
     assert MultiprocessBucket([Rate(1000, 1000 * n) for n in range(1, 30)]).max_keys == 16
+
+
+@pytest.mark.parametrize(
+    ("rates", "pause"),
+    [(Rate(20, 500), 0.001), (Rate(100, 100), 0.00025), ([Rate(640, 10_000), Rate(64, 64)], 0.00025)],
+)
+def test_taking_all_by_shares_takes_a_quarter_of_an_interval_at_most(rates, pause: float):
+    bucket = MultiprocessBucket(rates)
+    assert bucket.pause == pytest.approx(pause)
+    assert all(rate.limit / bucket.share * bucket.pause <= rate.interval / 4000 + 1e-9 for rate in bucket.rates)

@@ -129,6 +129,6 @@ def test_unrelated_processes_share_by_name(name: str) -> None:
     assert lifetime.named(name) in names_of_files(), "or a restart would admit twice"
 
 
-@pytest.mark.parametrize(("how", "code"), [("return", 0), ("exit", 7), ("waiting", 7), ("raise", 1)])
+@pytest.mark.parametrize(("how", "code"), [("return", 0), ("shared", 0), ("exit", 7), ("waiting", 7), ("raise", 1)])
 def test_a_process_that_closes_nothing_ends_and_leaves_nothing(how: str, code: int) -> None:
     assert result_of(start("leave", how), code) not in names_of_files()

@@ -19,12 +19,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog, TokenBucket
 from pyrate_limiter.buckets.outage import Fail, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
+from pyrate_limiter.buckets.postgres import connections as connections_module
 from pyrate_limiter.buckets.postgres.connections import Session
 from pyrate_limiter.decisions import Ask
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing import ManualClock
 
+from .hosts import HostClocks
 from .postgres import OnePool, closing, database, patient, query
 
 RATE = Rate(3, Duration.MINUTE)
@@ -204,6 +206,32 @@ async def test_eight_connections_count_exactly(dsn: str, functions: bool, isolat
         buckets = [await stack.enter_async_context(closing(bucket)) for bucket in opened]
         await asyncio.gather(*(hammer(bucket, random.Random(i)) for i, bucket in enumerate(buckets)))
     assert granted == {f"key {i}": 70 for i in range(10)}
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert query(dsn, deadlocks) == [0], "all lock in one order"
+
+
+async def shown(bucket: PostgresBucket, what: str) -> Any:
+    """Return what the server says to a bucket's own connection."""
+    (session,) = bucket._connections._sessions.values()
+    async with session.lock:  # the sweep may be about to look whether the connection is alive
+        cursor = await session.connection.execute(f"SELECT {what}".encode())
+        (value,) = await cursor.fetchone() or (None,)
+    return value
+
+
+async def test_a_connection_does_not_depend_on_what_the_database_is_set_to(dsn: str) -> None:
+    wanted = {
+        "default_transaction_isolation": "read committed",
+        "lock_timeout": "20s",
+        "idle_in_transaction_session_timeout": "1s",
+        "synchronous_commit": "on",
+    }
+    others = {"default_transaction_isolation": "serializable", "synchronous_commit": "off", "lock_timeout": "0"}
+    for name, value in others.items():
+        query(dsn, f"ALTER DATABASE {conninfo_to_dict(dsn)['dbname']} SET {name} = '{value}'")
+    async with closing(patient(RATE, dsn)) as bucket:
+        await bucket.take()
+        assert {name: await shown(bucket, f"current_setting('{name}')") for name in wanted} == wanted
 
 
 @both_ways
@@ -244,13 +272,12 @@ async def test_a_table_in_constant_use_does_not_grow(dsn: str) -> None:
     assert query(dsn, "SELECT pg_total_relation_size('pyrate_limiter_pages')")[0] <= 16384
 
 
-async def test_eight_connections_at_the_same_rows_let_no_table_grow(dsn: str) -> None:
+@both_ways
+async def test_eight_connections_at_the_same_rows_let_no_table_grow(dsn: str, functions: bool) -> None:
     asks = [Ask(f"key {i}", 1) for i in range(100)]
     async with AsyncExitStack() as stack:
-        buckets = [
-            await stack.enter_async_context(closing(patient(Rate(1000, 1000), dsn, synchronous_commit=False)))
-            for _ in range(8)
-        ]
+        made = [patient(Rate(1000, 1000), dsn, functions=functions, synchronous_commit=False) for _ in range(8)]
+        buckets = [await stack.enter_async_context(closing(bucket)) for bucket in made]
         await buckets[0]._apply(asks)
         query(dsn, "ALTER TABLE pyrate_limiter SET (autovacuum_enabled = off)")
 
@@ -274,8 +301,11 @@ async def test_a_connection_that_was_ended_while_idle_is_renewed_without_a_word(
 
 async def test_one_bucket_has_one_connection_in_a_loop(dsn: str) -> None:
     async with closing(patient(Rate(1000, Duration.HOUR), dsn)) as bucket:
+        await bucket.take()
+        backend = backend_of(bucket)
         await asyncio.gather(*(bucket.take(key=str(i)) for i in range(300)))
         assert connections(dsn) == 1
+        assert backend_of(bucket) == backend, "it is kept"
     assert connections(dsn) == 0
 
 
@@ -386,6 +416,32 @@ async def test_a_row_that_stays_locked_is_a_slow_store_and_no_refusal(dsn: str) 
                 await bucket.take()
 
 
+async def test_a_lock_that_is_not_to_be_had_in_time_is_a_slow_store(dsn: str) -> None:
+    async with closing(patient(RATE, dsn)) as bucket:
+        bucket._connections.settings["lock_timeout"] = "50ms"
+        await bucket.take()
+        async with await psycopg.AsyncConnection.connect(dsn) as other:
+            await other.execute("SELECT FROM pyrate_limiter FOR UPDATE")
+            with pytest.raises(StoreDown, match="lock timeout"):
+                await bucket.take()
+
+
+@both_ways
+async def test_the_clock_is_read_after_the_row_is_locked(dsn: str, functions: bool) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with closing(patient(RATE, dsn, functions=functions)) as bucket:
+        await bucket.take()
+        async with await psycopg.AsyncConnection.connect(dsn) as other:
+            await other.execute("SELECT FROM pyrate_limiter FOR UPDATE")
+            taking = asyncio.create_task(bucket.take())
+            while query(dsn, waiting) == [0]:
+                assert not taking.done()
+                await asyncio.sleep(0.001)
+            (held_at,) = query(dsn, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+            await other.commit()
+        assert (await taking).at >= held_at
+
+
 @both_ways
 async def test_a_clock_that_seems_to_be_late_is_read_again(dsn: str, functions: bool) -> None:
     async with closing(patient(RATE, dsn, functions=functions)) as bucket:
@@ -418,11 +474,20 @@ async def test_stamps_are_the_servers(dsn: str, algorithm: type[Algorithm]) -> N
         assert before <= decision.at <= query(dsn, clock)[0]
 
 
+@both_ways
+async def test_the_clocks_of_clients_do_not_matter(dsn: str, functions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = HostClocks(monkeypatch, connections_module)
+    behind, right, ahead = (patient(Rate(20, 20_000), dsn, functions=functions) for _ in range(3))
+    async with closing(behind), closing(right), closing(ahead):
+        granted = 0
+        for _ in range(20):
+            for host.ahead, bucket in ((-30, behind), (0, right), (30, ahead)):
+                granted += bool(await bucket.take())
+    assert granted == 20
+
+
 async def test_a_commit_that_does_not_wait_is_a_choice(dsn: str) -> None:
     for choice, setting in ((True, "on"), (False, "off")):
         async with closing(patient(RATE, dsn, synchronous_commit=choice)) as bucket:
             await bucket.take()
-            (session,) = bucket._connections._sessions.values()
-            async with session.lock:  # the sweep may be about to look whether the connection is alive
-                cursor = await session.connection.execute("SHOW synchronous_commit")
-                assert await cursor.fetchone() == (setting,)
+            assert await shown(bucket, "current_setting('synchronous_commit')") == setting

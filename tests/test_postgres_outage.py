@@ -173,6 +173,25 @@ async def test_a_pool_whose_server_is_paused_costs_the_budget(server: PostgresSe
         assert pool.lent == 0
 
 
+async def test_what_was_borrowed_of_a_paused_server_goes_back_in_time(server: PostgresServer, dsn: str) -> None:
+    async with OnePool(dsn).closing() as pool, closing(PostgresBucket(MANY, pool, when_down=Fail(budget=20))) as bucket:
+        await bucket.take()
+        await asyncio.to_thread(server.pause)
+        try:
+            await asyncio.wait_for(bucket.aclose(), 5)
+        finally:
+            server.resume()
+        assert pool.lent == 0
+
+
+async def test_what_was_borrowed_and_is_broken_goes_back_without_a_word(dsn: str) -> None:
+    async with OnePool(dsn).closing() as pool, closing(patient(MANY, pool)) as bucket:
+        await bucket.take()
+        query(dsn, "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        await bucket.aclose()
+        assert pool.lent == 0
+
+
 @both_ways
 async def test_a_restart_in_the_middle(server: PostgresServer, dsn: str, functions: bool) -> None:
     granted, failed = 0, 0

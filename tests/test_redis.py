@@ -20,11 +20,13 @@ import redis.asyncio
 from coredis.connection import TCPLocation
 
 from pyrate_limiter.algorithms import GCRA, Algorithm, FixedWindow, LeakyBucket, SlidingWindowCounter, SlidingWindowLog
-from pyrate_limiter.buckets.redis import RedisBucket
+from pyrate_limiter.buckets.redis import RedisBucket, clients
+from pyrate_limiter.buckets.redis import bucket as bucket_module
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing import ManualClock
 
+from .hosts import HostClocks
 from .servers import RedisCluster, RedisServer
 
 pytestmark = pytest.mark.may_block  # redis-py reads its own version from the disk for each connection of a pool
@@ -387,22 +389,11 @@ async def test_a_clock_that_is_set_back_locks_nobody_out(
 async def test_the_clocks_of_clients_do_not_matter(
     redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
-    from pyrate_limiter.buckets.redis import clients
-
-    class Shifted:
-        by = 0.0
-
-        def monotonic(self) -> float:
-            return time.monotonic() + self.by
-
-    shifted = Shifted()
-    monkeypatch.setattr(clients, "time", shifted)
-    one, other = (RedisBucket(Rate(20, Duration.MINUTE), redis_url, prefix=prefix) for _ in range(2))
-    async with closing(one), closing(other):
+    host = HostClocks(monkeypatch, bucket_module, clients)
+    behind, right, ahead = (RedisBucket(Rate(20, 20_000), redis_url, prefix=prefix) for _ in range(3))
+    async with closing(behind), closing(right), closing(ahead):
         granted = 0
-        for i in range(40):
-            shifted.by = 30.0 * (i % 2)
-            granted += bool(await (other if i % 2 else one).take())
+        for _ in range(20):
+            for host.ahead, bucket in ((-30, behind), (0, right), (30, ahead)):
+                granted += bool(await bucket.take())
     assert granted == 20

@@ -16,7 +16,7 @@ import pytest
 import redis.asyncio
 
 from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog
-from pyrate_limiter.buckets.outage import Fail, LocalShare, Refuse
+from pyrate_limiter.buckets.outage import Fail, LocalShare, Refuse, StoreDown
 from pyrate_limiter.buckets.redis import RedisBucket
 from pyrate_limiter.decisions import Decision
 from pyrate_limiter.errors import StoreError
@@ -285,6 +285,31 @@ async def test_a_server_that_cannot_write_is_down(private_redis: RedisServer) ->
             await bucket.take()
         direct.replicaof("NO", "ONE")
         await until_back(bucket.take)
+    await bucket.aclose()
+
+
+@pytest.mark.parametrize(
+    ("said", "down"),
+    [
+        ("BUSY Redis is busy running a script", True),
+        ("MISCONF Redis is configured to save RDB snapshots", True),
+        ("NOREPLICAS Not enough good replicas to write", True),
+        ("-LOADING Redis is loading the dataset in memory", True),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", False),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", False),
+        ("Error running script: user_script:1: BUSYNESS", False),
+    ],
+)
+async def test_what_a_server_says_tells_whether_it_is_down(said: str, down: bool) -> None:
+    async def refusing(*_: object) -> list[object]:
+        raise redis.exceptions.ResponseError(said)
+
+    bucket = RedisBucket(PLENTY, "redis://nowhere:1")
+    bucket._client._talk = refusing  # type: ignore[attr-defined]
+    with pytest.raises(StoreError, match="at nowhere:1") as raised:
+        await bucket.take()
+    assert isinstance(raised.value, StoreDown) is down
+    assert bucket.outage.down is down
     await bucket.aclose()
 
 

@@ -277,9 +277,13 @@ def test_keys_of_any_characters_stay_apart(path):
         "1",
         "01",
     ]
-    with opened(SQLiteBucket(Rate(1, Duration.MINUTE), path)) as database:
+    bucket = SQLiteBucket(Rate(1, Duration.MINUTE), path)
+    with opened(bucket) as database:
         assert [answer.wait for answer in ask(database, *[Ask(key, 1) for key in keys])] == [0] * len(keys)
+    with opened(bucket) as database:  # it has read nothing yet
         assert all(ask(database, Ask(key, 1))[0].wait for key in keys)
+    with opened(bucket) as database:
+        assert all(answer.wait for answer in ask(database, *[Ask(key, 1) for key in keys]))
 
 
 @pytest.mark.parametrize(
@@ -372,6 +376,14 @@ def refused(bucket, *words):
     for word in words:
         assert word in str(caught.value)
     return caught.value
+
+
+def test_a_crash_of_the_process_loses_nothing_and_a_commit_does_not_wait_for_the_disk(path):
+    with opened(SQLiteBucket(FIVE, path)) as database:
+        ask(database, Ask("a", 1))
+        normal = 1
+        assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+        assert database.execute("PRAGMA synchronous").fetchall() == [(normal,)]
 
 
 def test_missing_folders_are_made(tmp_path):

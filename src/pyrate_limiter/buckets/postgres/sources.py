@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import Any, Protocol, TypeAlias
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, Error
 
 from .leaving import free_to_leave
 
 Connection: TypeAlias = AsyncConnection[Any]
+_PARTING = 1.0
+"""Seconds for what is asked of a server before a connection goes back to its pool."""
 
 
 class Pool(Protocol):
@@ -77,8 +80,11 @@ class Borrowed:
         autocommit, settings = self._before.pop(connection)
         try:
             if not connection.closed:
-                await set_up(connection, settings)
-                await connection.set_autocommit(autocommit)
+                async with asyncio.timeout(_PARTING):
+                    await set_up(connection, settings)
+                    await connection.set_autocommit(autocommit)
+        except (Error, TimeoutError):
+            connection.pgconn.finish()  # it cannot go back as it came
         finally:
             await self._pool.putconn(connection)
 
