@@ -21,6 +21,7 @@ class Alarm:
         self._end = 0.0
         self._call: asyncio.Timeout | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0
 
     async def within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
         """Do a piece of work.
@@ -29,8 +30,8 @@ class Alarm:
             TimeoutError: it took longer.
         """
         self._end = self._loop.time() + seconds
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._end, self._ring)
+        if self._timer is None or self._rings > self._end:
+            self._set()
         async with asyncio.timeout(None) as call:
             self._call = call
             try:
@@ -43,6 +44,12 @@ class Alarm:
         if self._call is None:
             return
         if self._loop.time() < self._end:
-            self._timer = self._loop.call_at(self._end, self._ring)
+            self._set()
         else:
             self._call.reschedule(self._end)
+
+    def _set(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings = self._end
+        self._timer = self._loop.call_at(self._rings, self._ring)
