@@ -49,7 +49,8 @@ def valid_key(key: str) -> str:
         TypeError: it is not a str.
         ValueError: it holds a lone surrogate.
     """
-    valid_name(key)
+    if not isinstance(key, str):
+        return valid_name(key)  # which says what is wrong
     if not key.isascii():
         try:
             key.encode()

@@ -22,7 +22,8 @@ if sys.platform != "win32":
 
 PATIENCE = 5.0
 """Seconds for which one process may hold the lock before others say so."""
-_TRIES = 6
+_TRIES = 2
+"""More of them cost CPU and bring nothing: whoever naps instead lets the holder go on."""
 _GAP = 1.0
 _ATTEMPTS = 100
 _SHIFT = 40
