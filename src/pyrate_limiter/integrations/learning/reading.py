@@ -58,6 +58,7 @@ Left: TypeAlias = tuple[int, float, bool, Policy | None]
 """What a server says about one limit: what is left, the seconds until there is more, whether it counts requests, and
 how many it admits in how many seconds."""
 UNSTATED = Stated()
+_tuple = tuple.__new__
 FAMILIES = (
     Family("ratelimit-remaining", "ratelimit-reset"),
     Family("x-ratelimit-remaining", "x-ratelimit-reset-after"),
@@ -122,7 +123,7 @@ def read(fields: dict[str, str], *, refused: bool, wall: float) -> News:
     remaining, reset, _, policy = tightest
     if refused and remaining:
         return News(refused, hold, remaining)  # it is about another limit, of which nothing is known
-    return News(refused, hold, remaining, reset or None, policy)
+    return _tuple(News, (refused, hold, remaining, reset or None, policy))
 
 
 def seconds(text: str, now: float) -> float | None:
