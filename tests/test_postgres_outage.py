@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog
 from pyrate_limiter.buckets.outage import Admit, Fail, LocalShare, Refuse, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
+from pyrate_limiter.buckets.postgres.leaving import free_to_leave
 from pyrate_limiter.decisions import Ask, Decision
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing.stamps import most_in_any
@@ -161,6 +163,34 @@ async def test_a_call_that_is_cancelled_does_not_wait_for_a_paused_server(
         server.resume()
         assert took < 1, "psycopg waits for five seconds"
         assert (await bucket.take()).remaining in (998, 997)
+
+
+@both_loops
+async def test_a_pipeline_that_is_cancelled_inside_does_not_wait_for_a_paused_server(
+    server: PostgresServer, dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+
+        async def work() -> None:
+            async with connection.pipeline():  # which waits for its answers on the way out
+                await connection.execute("SELECT 1")
+                await asyncio.Event().wait()
+
+        async def leave() -> None:
+            await free_to_leave(connection, work())
+
+        await asyncio.to_thread(server.pause)
+        call = asyncio.create_task(leave())
+        await asyncio.sleep(0.05)
+        call.cancel()
+        began = time.monotonic()
+        done, _ = await asyncio.wait({call}, timeout=3)
+        took = time.monotonic() - began
+        server.resume()
+        assert done, "it waits for the server"
+        assert call.cancelled()
+        assert took < 1
+        assert connection.closed
 
 
 async def test_a_pool_whose_server_is_paused_costs_the_budget(server: PostgresServer, dsn: str) -> None:

@@ -13,7 +13,7 @@ class Alarm:
     """Ends a call that takes too long; there is one call at a time.
 
     Its timer is not set for each call, which would take a tenth as long as the call itself, but once for all calls
-    until it rings; then it is set again if a call is under way.
+    until it rings; a call that is under way then gets one of its own.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -41,11 +41,7 @@ class Alarm:
 
     def _ring(self) -> None:
         self._timer = None
-        if self._call is None:
-            return
-        if self._loop.time() < self._end:
-            self._set()
-        else:
+        if self._call is not None:
             self._call.reschedule(self._end)
 
     def _set(self) -> None:
