@@ -342,11 +342,14 @@ def test_a_forked_child_has_a_connection_of_its_own(dsn: str) -> None:
     async def parent() -> list[int]:
         before = (await bucket.take()).remaining
         backend = backend_of(bucket)
+        await asyncio.gather(*bucket._connections._tasks)  # the sweep has the session in its hands
         child = os.fork()
         if child == 0:
             remaining = -1
             try:
                 asyncio._set_running_loop(None)
+                bucket._connections._sessions.clear()  # as if nobody had them any more: what goes may say good-bye
+                gc.collect()
                 remaining = asyncio.new_event_loop().run_until_complete(taken(bucket)).remaining
             finally:
                 os._exit(remaining)
