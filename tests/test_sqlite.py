@@ -611,3 +611,17 @@ def test_a_temporary_file_goes_when_nobody_has_the_bucket_any_more():
     del bucket
     gc.collect()
     assert not folder.exists()
+
+
+def test_the_threads_of_others_are_not_waited_for_on_trio(tmp_path: Path) -> None:
+    async def main() -> bool:
+        bucket = SQLiteBucket(Rate(1, Duration.HOUR), tmp_path / "limits.db")
+        others = anyio.to_thread.current_default_thread_limiter()
+        others.total_tokens = 1
+        with anyio.fail_after(10):
+            async with others:  # as if the only thread were busy
+                decision = await bucket.take()
+        await bucket.aclose()
+        return decision.allowed
+
+    assert anyio.run(main, backend="trio")
