@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,12 +22,14 @@ class Proxy:
 
     Attributes:
         port: where clients connect.
+        encryption: how clients have to come, or None.
         delay: seconds that each piece of data takes each way; may be changed at any time.
         pieces: how many pieces of data came from clients: one for each call of a client that waits for its answers.
     """
 
-    def __init__(self, target: int, delay: float = 0.0) -> None:
+    def __init__(self, target: int, delay: float = 0.0, encryption: ssl.SSLContext | None = None) -> None:
         self.target = target
+        self.encryption = encryption
         self.delay = delay
         self.pieces = 0
         self._connections: set[asyncio.Task[None]] = set()
@@ -70,7 +73,7 @@ class Proxy:
                 self._connections.add(connection)
                 connection.add_done_callback(self._connections.discard)
 
-            server = await asyncio.start_server(connected, HOST, 0)
+            server = await asyncio.start_server(connected, HOST, 0, ssl=self.encryption)
             started.set_result(server.sockets[0].getsockname()[1])
             await self._closed.wait()
             server.close()
@@ -117,6 +120,6 @@ class Proxy:
             await asyncio.sleep(due - self._loop.time())
             await self._flowing.wait()
             if not data:
-                return writer.write_eof()
+                return writer.write_eof() if writer.can_write_eof() else writer.close()
             writer.write(data)
             await writer.drain()

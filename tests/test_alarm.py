@@ -59,3 +59,24 @@ async def test_a_cancellation_is_none_of_its_business() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_call_that_was_ended_leaves_no_cancellation_behind() -> None:
+    alarm = Alarm(asyncio.get_running_loop())
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(TimeoutError):
+        await alarm.within(0.01, takes(5))
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_who_is_cancelled_just_as_it_is_late_is_cancelled() -> None:
+    alarm = Alarm(asyncio.get_running_loop())
+    task = asyncio.create_task(alarm.within(0, takes(5)))
+    await asyncio.sleep(0)
+    alarm._ring()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelling() == 1

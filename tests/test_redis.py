@@ -21,7 +21,6 @@ from coredis.connection import TCPLocation
 
 from pyrate_limiter.algorithms import GCRA, Algorithm, FixedWindow, LeakyBucket, SlidingWindowCounter, SlidingWindowLog
 from pyrate_limiter.buckets.redis import RedisBucket, clients
-from pyrate_limiter.buckets.redis import bucket as bucket_module
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing import ManualClock
@@ -389,7 +388,7 @@ async def test_a_clock_that_is_set_back_locks_nobody_out(
 async def test_the_clocks_of_clients_do_not_matter(
     redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host = HostClocks(monkeypatch, bucket_module, clients)
+    host = HostClocks(monkeypatch, clients)
     behind, right, ahead = (RedisBucket(Rate(20, 20_000), redis_url, prefix=prefix) for _ in range(3))
     async with closing(behind), closing(right), closing(ahead):
         granted = 0

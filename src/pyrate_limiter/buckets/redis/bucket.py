@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from struct import pack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,11 +18,17 @@ from . import coredis_
 from .clients import Call, Client, Reply, Work
 from .families import MOST, script_for
 
+# Now, not with the first bucket: that may be made on a running event loop.
 redis_py: ModuleType | None
+own: ModuleType | None
 try:
-    from . import redis_py  # now, not with the first bucket: that may be made on a running event loop
+    from . import redis_py
 except ModuleNotFoundError:
     redis_py = None
+try:
+    from . import own
+except ModuleNotFoundError:  # redis-py is here perhaps, for clients that are handed in, but without hiredis
+    own = None
 
 if TYPE_CHECKING:
     import coredis
@@ -69,7 +74,7 @@ class RedisBucket(AbstractBucket):
     Raises:
         TypeError: there is no script for this algorithm, or no way to use such a client.
         ValueError: a rate is beyond what the scripts count exactly.
-        ImportError: a URL needs redis-py.
+        ImportError: a URL needs redis-py and hiredis.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class RedisBucket(AbstractBucket):
         self._share = Share(self.rates)
         self.share = self._share.least
         script = script_for(algorithm, self.rates)
-        self._client = adapted(url_or_client)
+        self._client: Client[Any] = adapted(url_or_client)
         self._key_start = f"{prefix}:{script.digest}:".encode()
         self._growth = script.growth
         self._work = Work(script, -1, _GRACE if clock is None else _TEST_GRACE)
@@ -94,20 +99,21 @@ class RedisBucket(AbstractBucket):
         self._arguments = (rates, url_or_client, prefix, algorithm, when_down, clock)
         self.outage = Outage(when_down, self.rates, algorithm, self._client.where)
 
-    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
-        return await self.outage.call(self._ask_store, asks)
+    def _apply(self, asks: Sequence[Ask]) -> Coroutine[Any, Any, list[Answer]]:
+        return self.outage.call(self._ask_store, asks)
 
     async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
-        left = time.monotonic()
-        answers = await self._decided(asks, budget)
-        self.share = self._share.after(time.monotonic() - left)
+        client = self._client
+        work = self._work if self._test_clock is None else self._work._replace(moment=self._test_clock())
+        if client.together:
+            (reply,) = await client.run(work, [self._call(asks)], budget)
+            answers = self._answers(asks, reply)
+        else:
+            answers = await self._key_by_key(work, asks, budget)
+        self.share = self._share.after(client.here().trip)
         return answers
 
-    async def _decided(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
-        work = self._work if self._test_clock is None else self._work._replace(moment=self._test_clock())
-        if self._client.together:
-            replies = await self._client.run(work, [self._call(asks)], budget)
-            return self._answers(asks, replies[0])
+    async def _key_by_key(self, work: Work, asks: Sequence[Ask], budget: float) -> list[Answer]:
         apart: dict[str, list[int]] = {}
         for i, ask in enumerate(asks):
             apart.setdefault(ask.key, []).append(i)
@@ -178,17 +184,17 @@ def _rebuild(
     return RedisBucket(rates, url, prefix=prefix, algorithm=algorithm, when_down=when_down, clock=clock)
 
 
-def adapted(url_or_client: str | AnyClient) -> Client:
+def adapted(url_or_client: str | AnyClient) -> Client[Any]:
     """Return what runs scripts through this client, or through connections of our own to this URL."""
     if isinstance(url_or_client, str):
-        if redis_py is None:
-            raise ImportError("a URL needs redis-py: pip install 'pyrate-limiter-anyio[redis]'")
-        own: Client = redis_py.OwnConnections(url_or_client)
-        return own
+        if own is None:
+            raise ImportError("a URL needs redis-py and hiredis: pip install 'pyrate-limiter-anyio[redis]'")
+        connections: Client[Any] = own.OwnConnections(url_or_client)
+        return connections
     for kind in type(url_or_client).__mro__:
         library, name = _KINDS.get(f"{kind.__module__}.{kind.__qualname__}", (None, ""))
         if library is not None:
-            client: Client = getattr(library, name)(url_or_client)
+            client: Client[Any] = getattr(library, name)(url_or_client)
             return client
     raise TypeError(
         f"RedisBucket needs a URL, a client of redis.asyncio or one of coredis, not {type(url_or_client)!r};"

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from struct import pack
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
 
 from ...clocks import SECOND
 from ...errors import StoreError
@@ -68,7 +68,23 @@ class ServerClock:
         self._ahead = earliest if self._ahead is None else min(max(self._ahead, earliest), latest)
 
 
-class Client(ABC):
+class Place:
+    """Where calls are made from: an event loop of its own, if the client library wants that.
+
+    Attributes:
+        clock: what is known of the server's clock.
+        trip: the seconds that the last call took.
+    """
+
+    def __init__(self) -> None:
+        self.clock = ServerClock()
+        self.trip = 0.0
+
+
+P = TypeVar("P", bound=Place)
+
+
+class Client(ABC, Generic[P]):
     """A client library at work for one bucket.
 
     Attributes:
@@ -89,34 +105,36 @@ class Client(ABC):
             StoreDown: no server answered in time, or it cannot serve now.
             StoreError: it is not what it should be.
         """
+        here = self.here()
         until = time.monotonic() + budget
-        replies = await self._run_once(work, calls, until)
+        replies = await self._run_once(here, work, calls, until)
         late = [i for i, reply in enumerate(replies) if reply[1] == TOO_LATE]
         if late:
-            again = await self._run_once(work, [calls[i] for i in late], until)
+            again = await self._run_once(here, work, [calls[i] for i in late], until)
             for i, reply in zip(late, again, strict=True):
                 replies[i] = reply
                 if reply[1] == TOO_LATE:
                     raise self.silent(budget)
         return replies
 
-    async def _run_once(self, work: Work, calls: Sequence[Call], until: float) -> list[Reply]:
-        clock = self._clock()
+    async def _run_once(self, here: P, work: Work, calls: Sequence[Call], until: float) -> list[Reply]:
+        clock = here.clock
         told = pack("<ddd", clock.moment(until), work.moment, work.grace)
         sent = time.monotonic()
-        replies = await self._send(work.script, calls, (told, work.script.rates), until - sent)
+        replies = await self._send(here, work.script, calls, (told, work.script.rates), until - sent)
         received = time.monotonic()
+        here.trip = received - sent
         for reply in replies:
             clock.learn(reply[0], sent, received)
         return replies
 
     @abstractmethod
-    def _clock(self) -> ServerClock:
-        """Return what is known of the clock of the server that `_send` will ask."""
+    def here(self) -> P:
+        """Return the place that a call is made from now."""
 
     @abstractmethod
     async def _send(
-        self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], budget: float
+        self, here: P, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], budget: float
     ) -> list[Reply]:
         """Run the script once for each call, with `told` and the call's asks as arguments; as `run` otherwise."""
 

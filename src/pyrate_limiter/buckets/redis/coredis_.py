@@ -10,21 +10,21 @@ import anyio
 
 from ...errors import StoreError
 from ..outage import StoreDown
-from .clients import Call, Client, Reply, ServerClock, through_pipeline
+from .clients import Call, Client, Place, Reply, ServerClock, through_pipeline
 from .families import Script
 
 if TYPE_CHECKING:
     from coredis import Redis, RedisCluster
 
 
-class Coredis(Client):
+class Coredis(Client[Place]):
     """What both kinds of coredis clients have in common."""
 
     def __init__(self, where: str) -> None:
         from coredis import exceptions, typing  # noqa: PLC0415 - it takes half a second, and whoever comes here has it
 
         self.where = where
-        self._known_clock = ServerClock()
+        self._place = Place()
         self._no_script = exceptions.NoScriptError
         self._any = typing.RedisError
         self._unavailable = (
@@ -37,11 +37,11 @@ class Coredis(Client):
             OSError,
         )
 
-    def _clock(self) -> ServerClock:
-        return self._known_clock
+    def here(self) -> Place:
+        return self._place
 
     async def _send(
-        self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], budget: float
+        self, here: Place, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], budget: float
     ) -> list[Reply]:
         try:
             with anyio.fail_after(budget):
@@ -49,7 +49,7 @@ class Coredis(Client):
         except TimeoutError:
             raise self.silent(budget) from None
         except self._unavailable as error:
-            self._known_clock = ServerClock()
+            here.clock = ServerClock()
             raise StoreDown(f"{self.where} is down: {error}") from error
         except self._any as error:
             raise self.refused(error) from error

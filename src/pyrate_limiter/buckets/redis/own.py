@@ -1,0 +1,88 @@
+"""A URL: connections of our own, which redis-py opens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from .clients import Call, Reply
+from .families import Script
+from .redis_py import LoopPlace, RedisPy, evaluate
+from .wire import Wire
+
+# Of late redis-py reads its own version from the disk for each new connection, to tell it to the server.
+_SILENT: dict[str, Any] = {"driver_info": None} if hasattr(redis, "driver_info") else {}
+
+
+class Home(LoopPlace):
+    """The place of a connection of our own.
+
+    Attributes:
+        wire: the connection, once there was one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Any) -> None:
+        super().__init__(loop)
+        self.wire: Wire | None = None
+        self._connection = connection
+        self._end: AsyncGenerator[None] | None = None
+
+    async def connect(self, until: float) -> Wire:
+        """Return a new connection.
+
+        Raises:
+            TimeoutError: it is `until`, by the loop's clock.
+        """
+        if self._end is None:
+            # asyncio.run closes the generators that are still open before it closes the loop.
+            self._end = self._until_the_end()
+            await anext(self._end)
+        await self._disconnect()
+        await self.alarm.within(until - self.loop.time(), self._connection.connect())
+        self.wire = Wire(self._connection._writer.transport)
+        return self.wire
+
+    async def close(self) -> None:
+        if self._end is not None:
+            await self._end.aclose()
+
+    async def _until_the_end(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        if self.wire is not None:
+            self.wire.end()  # what is encrypted would take its time to say good-bye, which a loop that ends has not
+        await self._connection.disconnect(nowait=True)
+
+
+class OwnConnections(RedisPy[Home]):
+    """A URL: one connection for each event loop, kept until the loop ends."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        super().__init__(f"Redis at {parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}")
+        self._pool: Any = ConnectionPool.from_url(url, socket_timeout=None, retry=Retry(NoBackoff(), 0), **_SILENT)
+        # In version 3 of the protocol a server may say what is no reply.
+        self._pool.connection_kwargs["protocol"] = 2
+
+    def _make_place(self, loop: asyncio.AbstractEventLoop) -> Home:
+        return Home(loop, self._pool.make_connection())
+
+    async def _talk(
+        self, here: Home, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], until: float
+    ) -> list[Reply]:
+        wire = here.wire
+        if wire is None or not wire.usable:
+            wire = await here.connect(until)
+        wire.until = until
+        return [await evaluate(wire.ask, script, call, told) for call in calls]
