@@ -125,6 +125,27 @@ async def test_what_nobody_asked_for_ends_the_connection(wire: Wire, transport: 
     assert transport.ended
 
 
+async def test_more_than_was_asked_for_ends_the_connection(wire: Wire, transport: Transport) -> None:
+    reply = wire.ask(b"PING")
+    wire.data_received(b"+PONG\r\n+PONG\r\n")
+    assert transport.ended
+    wire.connection_lost(None)
+    with pytest.raises(exceptions.ConnectionError):
+        await reply
+
+
+async def test_what_is_no_redis_is_told_so(prefix: str) -> None:
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, HOST, 0) as server:
+        bucket = RedisBucket(RATE, f"redis://{HOST}:{server.sockets[0].getsockname()[1]}", prefix=prefix)
+        with pytest.raises(StoreError, match="refused the script: Protocol error"):
+            await bucket.take()
+        await bucket.aclose()
+
+
 async def test_a_hundred_commands_need_one_timer(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     timers = 0
     set_timer = wire._set_timer

@@ -31,7 +31,7 @@ class Wire(asyncio.Protocol):
         self.until = 0.0
         self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(replyError=DefaultParser.parse_error)
+        self._reader = hiredis.Reader(protocolError=exceptions.InvalidResponse, replyError=DefaultParser.parse_error)
         self._reply: asyncio.Future[Any] = self._loop.create_future()
         self._reply.set_result(None)
         self._timer: asyncio.TimerHandle | None = None
@@ -61,10 +61,15 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        reply = self._reader.gets()
+        try:
+            reply = self._reader.gets()
+        except exceptions.InvalidResponse as error:
+            self.end()
+            self._fail(error)
+            return
         if reply is False:
             return
-        if self._reply.done():
+        if self._reply.done() or self._reader.has_data():  # more than was asked for: what answers to what?
             self.end()
         elif isinstance(reply, Exception):
             self._reply.set_exception(reply)
