@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from struct import pack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -99,8 +99,8 @@ class RedisBucket(AbstractBucket):
         self._arguments = (rates, url_or_client, prefix, algorithm, when_down, clock)
         self.outage = Outage(when_down, self.rates, algorithm, self._client.where)
 
-    def _apply(self, asks: Sequence[Ask]) -> Coroutine[Any, Any, list[Answer]]:
-        return self.outage.call(self._ask_store, asks)
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        return await self.outage.call(self._ask_store, asks)
 
     async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
         client = self._client

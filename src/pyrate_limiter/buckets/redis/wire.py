@@ -76,8 +76,8 @@ class Wire(asyncio.Protocol):
         else:
             self._reply.set_result(reply)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._fail(exceptions.ConnectionError(str(error or "the server closed the connection")))
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exceptions.ConnectionError(str(exc or "the server closed the connection")))
         if self._timer is not None:
             self._timer.cancel()
 
