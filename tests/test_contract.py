@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from pyrate_limiter.testing.contract import BucketContract
     params=[
         pytest.param(InMemoryBucket, id="memory"),
         pytest.param(MultiprocessBucket, id="multiprocess"),
-        pytest.param(ScriptedStore, id="scripted"),
+        pytest.param(partial(ScriptedStore, delay=0.002), id="scripted"),
         pytest.param(SQLiteBucket.temporary, id="sqlite"),
     ]
 )
