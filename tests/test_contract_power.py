@@ -107,8 +107,14 @@ def _last_first(line: Any, units: float, most: int) -> list[Any]:
     return list(reversed(line._waiters))[:1]
 
 
+def _stand_in_vain(lines: Lines, waiter: Any, answer: Any, now: float) -> None:
+    """Let everybody stand in line, whatever patience it has."""
+    lines._sleep(lines._stand(waiter), answer, waiter, now)
+
+
 _deliver = Courier._deliver
 WRONG_ROOMS = [
+    (Lines, "refused", _stand_in_vain, "test_a_wait_in_vain_is_known_at_once_and_spends_nothing"),
     (Courier, "_deliver", _deliver_to_the_living, MANY_TAKE_BACK),
     (Lines, "rouse", lambda lines, key: None, "test_the_next_moves_up_at_once"),
     (Room, "close", lambda room, error, owner=None: room._courier.work(), "test_closing_ends_the_waits"),

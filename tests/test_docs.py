@@ -202,7 +202,7 @@ def test_the_backend_that_is_shown_keeps_the_contract(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text('import pytest\n\n@pytest.fixture\ndef anyio_backend(): return "asyncio"\n')
     # Not all of it: it is the page that is tested here, and the contract is at home elsewhere.
     some = "SlidingWindowLog or order or cancelled or closing or loops"
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-o", "anyio_mode=auto", "-k", some, str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-k", some, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False

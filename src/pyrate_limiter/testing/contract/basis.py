@@ -45,7 +45,8 @@ class Contract:
     """Tests of any bucket.
 
     Attributes:
-        algorithms: those that the bucket knows. The first must be its default, and must admit a whole limit at once.
+        algorithms: those that the bucket knows. Its default, for the tests without `algorithm=`, must be one that
+            admits a whole limit at once.
     """
 
     pytestmark = pytest.mark.anyio
