@@ -76,7 +76,6 @@ class SharesWithLoops(Contract):
         async def look() -> int:
             with in_time("a look at a store whose callers left in the middle of their calls"):
                 return (await bucket.peek()).remaining
-            return -1
 
         left = asyncio.run(look())
         same(92 <= left <= 100, True, f"remaining, after 8 who left, {left}")
