@@ -3,142 +3,61 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import anyio
 import pytest
 
-from pyrate_limiter import BEHIND, GCRA, AbstractBucket, Answer, Ask, InMemoryBucket, Rate, SlidingWindowLog
-from pyrate_limiter.algorithms import State, decide
+from pyrate_limiter import AbstractBucket, InMemoryBucket, Rate
 from pyrate_limiter.testing import ScriptedStore
-from pyrate_limiter.testing.contract import BucketContract
+from pyrate_limiter.testing.contract import BucketContract, InstantBucketContract
 from pyrate_limiter.waiting.courier import Courier
 from pyrate_limiter.waiting.lines import Lines
 from pyrate_limiter.waiting.room import Room
 
+from . import wrong_buckets as wrong
+
+AS_THE_RULE = "test_decides_as_the_rule_does"
+IN_PLACE = "test_in_place_it_decides_as_the_rule_does"
+LATE = "test_a_grant_is_stamped_when_it_is_made_however_late"
 MANY_TAKE_BACK = "test_what_is_granted_to_the_cancelled_goes_back"
 
-
-class Racy(ScriptedStore):
-    """Reads, goes away, and writes what it has read: between two loops a grant is lost."""
-
-    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
-        states = {ask.key: _copy(self._states.get(ask.key)) for ask in asks if ask.key in self._states}
-        answers = decide(self.rule, states, asks, self._clock())
-        await anyio.sleep(0.002)
-        self._states.update(states)
-        return answers
-
-
-def _copy(state: State) -> State:
-    return list(state) if isinstance(state, list) else state
-
-
-class PlannedStamps(InMemoryBucket):
-    """Stamps a grant with the moment for which it was planned, not with that at which it is made."""
-
-    def _step(self, asks: Sequence[Ask]) -> list[Answer]:
-        answers = super()._step(asks)
-        for i, answer in enumerate(answers):
-            if answer.wait > 0:
-                self._planned = answer.at + answer.wait
-            elif asks[i].cost > 0 and hasattr(self, "_planned"):
-                answers[i] = answer._replace(at=self._planned)
-        return answers
-
-
-class StampsAhead(ScriptedStore):
-    """Grants at once what fits later, and says so in the stamp."""
-
-    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
-        return [
-            answer._replace(wait=0, at=answer.at + answer.wait) if 0 < answer.wait <= ask.patience else answer
-            for ask, answer in zip(asks, await super()._apply(asks), strict=True)
-        ]
-
-
-class LosesRefunds(ScriptedStore):
-    """Drops what is given back."""
-
-    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
-        return await super()._apply([ask if ask.cost >= 0 else ask._replace(cost=-1, at=0) for ask in asks])
-
-
-class NeverCloses(InMemoryBucket):
-    """Lets a light ask pass a heavy one that waits."""
-
-    def _step(self, asks: Sequence[Ask]) -> list[Answer]:
-        return [super(NeverCloses, self)._step([ask])[0] for ask in asks]
-
-
-class ClosesForTheImpatient(InMemoryBucket):
-    """Puts everybody behind one who does not wait."""
-
-    def _step(self, asks: Sequence[Ask]) -> list[Answer]:
-        answers = super()._step(asks)
-        refused = [ask.key for ask, answer in zip(asks, answers, strict=True) if answer.wait]
-        return [
-            a if ask.key not in refused or a.wait else a._replace(wait=BEHIND)
-            for ask, a in zip(asks, answers, strict=True)
-        ]
-
-
-class FloorLog(SlidingWindowLog):
-    """Says a microsecond too little."""
-
-    def admit(self, state: State, now: int, cost: int) -> tuple[int, State]:
-        wait, state = super().admit(state, now, cost)
-        return (wait - 1 if wait > 1 else wait), state
-
-
-class FloorGCRA(GCRA):
-    """Rounds a wait down."""
-
-    def admit(self, state: int, now: int, cost: int) -> tuple[int, int]:
-        wait, state = super().admit(state, now, cost)
-        return (wait - 1 if wait > 1 else wait), state
-
-
-class OneBudgetForAll(InMemoryBucket):
-    """Folds the case of keys, and cuts them at NUL."""
-
-    def _step(self, asks: Sequence[Ask]) -> list[Answer]:
-        return super()._step([ask._replace(key=ask.key.lower().split("\0")[0]) for ask in asks])
-
-
-class IgnoresReset(ScriptedStore):
-    """Forgets nothing."""
-
-    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
-        return await super()._apply([ask if ask.cost > -(2**52) else ask._replace(cost=0) for ask in asks])
-
-
-class RefusesWhenBusy(ScriptedStore):
-    """Takes a lock that is held for a refusal."""
-
-    _busy = False
-
-    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
-        answers = await super()._apply(asks)
-        self._busy = not self._busy
-        return [
-            a._replace(wait=1000) if self._busy and ask.cost > 0 else a for ask, a in zip(asks, answers, strict=True)
-        ]
-
-
-WRONG_BUCKETS: list[tuple[Callable[..., AbstractBucket], str]] = [
-    (partial(Racy, delay=0.001), "test_loops_in_threads_share_the_budget"),
-    (PlannedStamps, "test_a_grant_is_stamped_when_it_is_made_however_late"),
-    (StampsAhead, "test_a_grant_is_stamped_when_it_is_made_however_late"),
-    (partial(LosesRefunds, delay=0.001), "test_a_refund_gives_back_what_was_taken"),
-    (partial(LosesRefunds, delay=0.004), MANY_TAKE_BACK),
-    (NeverCloses, "test_a_batch_closes_at_its_first_patient_refusal"),
-    (ClosesForTheImpatient, "test_who_cannot_wait_closes_nothing"),
-    (OneBudgetForAll, "test_keys_of_any_characters_stay_apart"),
-    (IgnoresReset, "test_a_look_spends_nothing_and_a_reset_forgets"),
-    (RefusesWhenBusy, "test_a_burst_that_does_not_wait_gets_exactly_the_limit"),
+WRONG_BUCKETS: list[tuple[wrong.Make, str]] = [
+    (wrong.OutOfOrder, AS_THE_RULE),
+    (wrong.OneTooMany, AS_THE_RULE),
+    (wrong.Milliseconds, AS_THE_RULE),
+    (wrong.OwnIdeaOfAlgorithms, AS_THE_RULE),
+    (wrong.LooksCost, AS_THE_RULE),
+    (wrong.ResetsTheUnnamed, AS_THE_RULE),
+    (wrong.LosesTheStamp, AS_THE_RULE),
+    (wrong.FourteenDigits, AS_THE_RULE),
+    (wrong.NeverCloses, "test_a_batch_closes_at_its_first_patient_refusal"),
+    (wrong.ClosesForTheImpatient, "test_who_cannot_wait_closes_nothing"),
+    (wrong.ClosesTooLate, "test_who_can_just_wait_closes_and_who_just_cannot_does_not"),
+    (wrong.LooksFromBehind, "test_looks_and_give_backs_are_behind_nobody"),
+    (wrong.FewAtOnce, "test_a_full_call_is_decided_whole"),
+    (partial(wrong.LosesRefunds, delay=0.001), "test_a_refund_gives_back_what_was_taken"),
+    (partial(wrong.LosesRefunds, delay=0.004), MANY_TAKE_BACK),
+    (wrong.RefundsByWeight, "test_a_refund_is_for_its_key_and_its_stamp"),
+    (wrong.IgnoresReset, "test_a_look_spends_nothing_and_a_reset_forgets"),
+    (wrong.ResetsByPrefix, "test_a_reset_forgets_one_key"),
+    (wrong.SixteenBits, "test_a_million_units_are_one_request"),
+    (wrong.LetsGoTooSoon, "test_what_counts_for_a_longer_rate_outlives_the_shorter"),
+    (wrong.PlannedStamps, LATE),
+    (wrong.StampsAhead, LATE),
+    (wrong.ReadsTheClockFirst, "test_the_clock_is_read_while_nobody_else_decides"),
+    (partial(wrong.Racy, delay=0.001), "test_loops_in_threads_share_the_budget"),
+    (wrong.RefusesWhenBusy, "test_a_burst_that_does_not_wait_gets_exactly_the_limit"),
+    (wrong.TakesALockForARefusal, "test_who_finds_the_store_busy_is_not_refused"),
+    (wrong.ForEachLoop, "test_a_second_loop_takes_over_after_the_first"),
+    (wrong.LeavesItsLock, "test_a_loop_that_ends_in_the_middle_of_a_call_stops_nobody"),
+    (wrong.Overtakes, "test_in_place_nobody_overtakes_who_waits"),
+    (wrong.TakesLabelsForKeys, IN_PLACE),
+    (wrong.TakesAnything, "test_what_is_not_simply_a_take_goes_the_long_way"),
+    (wrong.StaysOpen, "test_in_place_what_is_closed_says_so"),
 ]
 
 
@@ -147,15 +66,34 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-@pytest.mark.parametrize(("make", "test"), WRONG_BUCKETS, ids=lambda value: getattr(value, "__name__", str(value)))
-async def test_a_wrong_bucket_is_caught(make: Callable[..., AbstractBucket], test: str) -> None:
-    await _fails(make, test)
+@pytest.fixture(autouse=True)
+def hanging_fails_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyrate_limiter.testing.contract.basis.LONGEST", 0.5)
 
 
-@pytest.mark.parametrize("algorithm", [FloorLog, FloorGCRA])
+def name_of(value: object) -> str:
+    return str(getattr(value, "__name__", None) or getattr(getattr(value, "func", value), "__name__", value))
+
+
+@pytest.mark.parametrize(("make", "test"), WRONG_BUCKETS, ids=name_of)
+async def test_a_wrong_bucket_is_caught(make: wrong.Make, test: str) -> None:
+    await fails(make, test)
+
+
+@pytest.mark.parametrize("kept_as", wrong.KEPT_AS)
+async def test_keys_that_are_mixed_are_caught(kept_as: str) -> None:
+    await fails(partial(wrong.Renames, wrong.KEPT_AS[kept_as]), "test_keys_of_any_characters_stay_apart")
+
+
+@pytest.mark.parametrize("clock", wrong.WRONG_CLOCKS)
+async def test_a_clock_that_counts_something_else_is_caught(clock: str) -> None:
+    await fails(partial(ScriptedStore, clock=wrong.WRONG_CLOCKS[clock]), "test_a_stamp_counts_microseconds")
+
+
+@pytest.mark.parametrize("algorithm", [wrong.FloorLog, wrong.FloorGCRA])
 async def test_a_wait_that_is_too_short_is_caught(algorithm: Any) -> None:
     with pytest.raises(AssertionError):
-        await _contract(InMemoryBucket).test_a_wait_is_exact(algorithm)
+        await contract(InMemoryBucket).test_a_wait_is_exact(algorithm)
 
 
 def _deliver_to_the_living(courier: Courier, callers: Any, answers: Any, now: float) -> None:
@@ -169,8 +107,14 @@ def _last_first(line: Any, units: float, most: int) -> list[Any]:
     return list(reversed(line._waiters))[:1]
 
 
+def _stand_in_vain(lines: Lines, waiter: Any, answer: Any, now: float) -> None:
+    """Let everybody stand in line, whatever patience it has."""
+    lines._sleep(lines._stand(waiter), answer, waiter, now)
+
+
 _deliver = Courier._deliver
 WRONG_ROOMS = [
+    (Lines, "refused", _stand_in_vain, "test_a_wait_in_vain_is_known_at_once_and_spends_nothing"),
     (Courier, "_deliver", _deliver_to_the_living, MANY_TAKE_BACK),
     (Lines, "rouse", lambda lines, key: None, "test_the_next_moves_up_at_once"),
     (Room, "close", lambda room, error, owner=None: room._courier.work(), "test_closing_ends_the_waits"),
@@ -178,18 +122,18 @@ WRONG_ROOMS = [
 
 
 @pytest.mark.parametrize(
-    ("part", "method", "wrong", "test"), WRONG_ROOMS, ids=lambda value: value if isinstance(value, str) else ""
+    ("part", "method", "broken", "test"), WRONG_ROOMS, ids=lambda value: value if isinstance(value, str) else ""
 )
 async def test_a_wrong_room_is_caught(
-    part: type, method: str, wrong: Any, test: str, monkeypatch: pytest.MonkeyPatch
+    part: type, method: str, broken: Any, test: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(part, method, wrong)
-    await _fails(partial(ScriptedStore, delay=0.004), test)
+    monkeypatch.setattr(part, method, broken)
+    await fails(partial(ScriptedStore, delay=0.004), test)
 
 
 async def test_a_line_that_is_not_one_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyrate_limiter.waiting.line.Line.prefix", _last_first)
-    await _fails(ScriptedStore, "test_order_of_arrival_whatever_the_weights")
+    await fails(ScriptedStore, "test_order_of_arrival_whatever_the_weights")
 
 
 def test_the_contract_is_for_a_bucket() -> None:
@@ -197,28 +141,36 @@ def test_the_contract_is_for_a_bucket() -> None:
         BucketContract().make_bucket([Rate(1, 1)])
 
 
-def _contract(make: Callable[..., AbstractBucket]) -> BucketContract:
-    class Contract(BucketContract):
+async def test_in_place_is_for_a_bucket_that_decides_there() -> None:
+    with pytest.raises(TypeError, match="use BucketContract"):
+        await contract(ScriptedStore).test_in_place_what_is_closed_says_so()
+
+
+def contract(make: wrong.Make) -> InstantBucketContract:
+    class Contract(InstantBucketContract):
         def make_bucket(self, rates: Sequence[Rate], **options: Any) -> AbstractBucket:
             return make(rates, **options)
 
     return Contract()
 
 
-def _runs(test: Any) -> Iterator[dict[str, Any]]:
-    """Yield arguments for a test of the contract: all its seeds, with one algorithm."""
-    wanted = inspect.signature(test).parameters
-    for seed in range(3 if "seed" in wanted else 1):
-        yield {name: value for name, value in (("seed", seed), ("algorithm", SlidingWindowLog)) if name in wanted}
+def runs(test: Any) -> Iterator[dict[str, Any]]:
+    """Yield arguments for a test of the contract, as pytest would give them."""
+    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
+    given = {mark.args[0]: mark.args[1] for mark in marks}
+    if "algorithm" in inspect.signature(test).parameters:
+        given["algorithm"] = BucketContract.algorithms
+    for values in product(*given.values()):
+        yield dict(zip(given, values, strict=True))
 
 
-async def _fails(make: Callable[..., AbstractBucket], name: str) -> None:
-    """Want a test of the contract to fail on a bucket, by what it asserts or by hanging."""
-    test = getattr(_contract(make), name)
-    with pytest.raises((AssertionError, TimeoutError, BaseExceptionGroup)):
-        for arguments in _runs(test):
+async def fails(make: wrong.Make, name: str) -> None:
+    """Want a test of the contract to fail on a bucket, by what it says or by an error that the bucket raises."""
+    test = getattr(contract(make), name)
+    with pytest.raises((AssertionError, pytest.fail.Exception, BaseExceptionGroup, wrong.StoreError)):
+        for arguments in runs(test):
             if inspect.iscoroutinefunction(test):
-                with anyio.fail_after(1):
+                with anyio.fail_after(10):
                     await test(**arguments)
             else:
                 await anyio.to_thread.run_sync(partial(test, **arguments))

@@ -13,21 +13,23 @@ import redis.asyncio
 from pyrate_limiter.buckets.outage import Fail
 from pyrate_limiter.buckets.redis import RedisBucket
 from pyrate_limiter.rates import Rate
-from pyrate_limiter.testing.contract import BucketContract
+from pyrate_limiter.testing.contract import BucketContract, OneLoopContract
 
 ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop")
 TRIO = pytest.param(("trio", {}), id="trio")
 
 
-class RedisContract(BucketContract):
+class AtAPlace:
     place: Any
 
     def make_bucket(self, rates: Sequence[Rate], **options: Any) -> RedisBucket:
         return RedisBucket(rates, self.place, prefix=uuid.uuid4().hex, when_down=Fail(budget=10), **options)
 
 
-class TestUrl(RedisContract):
+class TestUrl(AtAPlace, BucketContract):
+    test_the_clock_is_read_while_nobody_else_decides = None  # the server's is: the one for tests is read here
+
     @pytest.fixture(params=[ASYNCIO, UVLOOP])
     def anyio_backend(self, request: pytest.FixtureRequest) -> Any:
         return request.param
@@ -38,11 +40,7 @@ class TestUrl(RedisContract):
 
 
 @pytest.mark.may_block  # redis-py reads its own version from the disk for each connection of a pool
-class TestCluster(RedisContract):
-    test_loops_in_threads_share_the_budget = test_a_second_loop_takes_over_after_the_first = (
-        None  # a client has one loop
-    )
-
+class TestCluster(AtAPlace, OneLoopContract):
     @pytest.fixture(params=[ASYNCIO])
     def anyio_backend(self, request: pytest.FixtureRequest) -> Any:
         return request.param
@@ -53,11 +51,7 @@ class TestCluster(RedisContract):
             yield
 
 
-class TestCoredis(RedisContract):
-    test_loops_in_threads_share_the_budget = test_a_second_loop_takes_over_after_the_first = (
-        None  # a client has one loop
-    )
-
+class TestCoredis(AtAPlace, OneLoopContract):
     @pytest.fixture(params=[ASYNCIO, TRIO])
     def anyio_backend(self, request: pytest.FixtureRequest) -> Any:
         return request.param
