@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row
 
 from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog, TokenBucket
 from pyrate_limiter.buckets.outage import Fail, StoreDown
@@ -70,11 +71,13 @@ def uses_functions(bucket: PostgresBucket) -> bool:
 # Tables and rights.
 
 
-async def test_the_first_call_makes_what_is_missing(dsn: str) -> None:
-    async with closing(patient(RATE, dsn, "Odd \" näme's {table}")) as bucket:
+@both_ways
+async def test_the_first_call_makes_what_is_missing(dsn: str, functions: bool) -> None:
+    async with closing(patient(RATE, dsn, "Odd \" näme's {table}: 50%, %s", functions=functions)) as bucket:
         assert await allowed(bucket, 4) == [True, True, True, False]
-        assert uses_functions(bucket)
-    assert query(dsn, 'SELECT count(*) FROM "Odd "" näme\'s {table}"') == [1]
+        assert uses_functions(bucket) == functions
+        await asyncio.gather(*bucket._connections._tasks)  # the sweep
+    assert query(dsn, 'SELECT count(*) FROM "Odd "" näme\'s {table}: 50%, %s"') == [1]
 
 
 async def test_eight_first_uses_at_once(dsn: str) -> None:
@@ -142,7 +145,7 @@ async def test_a_table_that_vanishes_is_said_and_made_again(dsn: str) -> None:
         assert await allowed(bucket, 4) == [True, True, True, False]
 
 
-@pytest.mark.parametrize("name", ["", "a.b.c", ".a", "a.", "x" * 41, "a\0"])
+@pytest.mark.parametrize("name", ["", "a.b.c", ".a", "a.", "x" * 41, "a\0", "a$function$"])
 def test_a_name_that_does_not_do_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="table must be NAME"):
         patient(RATE, "dbname=x", name)
@@ -398,6 +401,42 @@ async def test_a_connection_of_a_pool_goes_back_as_it_came(dsn: str) -> None:
         cursor = await mine.execute("SELECT current_setting('lock_timeout'), current_setting('synchronous_commit')")
         assert await cursor.fetchone() == ("7s", "on")
         await pool.putconn(mine)
+
+
+@both_ways
+@pytest.mark.parametrize(
+    "manners",
+    [
+        {"row_factory": dict_row},
+        {"cursor_factory": psycopg.AsyncRawCursor},
+        {"cursor_factory": psycopg.AsyncClientCursor, "autocommit": True},
+        {"prepare_threshold": None},
+        {"options": "-c search_path=elsewhere -c default_transaction_isolation=serializable"},
+    ],
+    ids=lambda manners: next(iter(manners)),
+)
+async def test_a_pool_may_have_manners_of_its_own(dsn: str, functions: bool, manners: dict[str, Any]) -> None:
+    query(dsn, "CREATE SCHEMA elsewhere")
+    async with OnePool(dsn, **manners).closing() as pool:
+        async with closing(patient(RATE, pool, functions=functions)) as bucket:
+            assert await allowed(bucket, 4) == [True, True, True, False]
+        mine = await pool.getconn()
+        assert {name: getattr(mine, name) for name in manners if name != "options"}.items() <= manners.items()
+        await pool.putconn(mine)
+    made_in = query(dsn, "SELECT schemaname FROM pg_tables WHERE tablename = 'pyrate_limiter'")
+    assert made_in == ["elsewhere" if "options" in manners else "public"]
+
+
+async def test_a_connection_that_could_not_be_taken_over_does_not_go_back_half_changed(dsn: str) -> None:
+    async with OnePool(dsn).closing() as pool:
+        mine = await pool.getconn()
+        await mine.execute("BEGIN")  # so that its manners cannot be changed
+        await pool.putconn(mine)
+        async with closing(patient(RATE, pool)) as bucket:
+            with pytest.raises(StoreError):
+                await bucket.take()
+            assert mine.closed
+            assert pool.lent == 0
 
 
 def test_on_trio_it_says_what_to_use_instead(dsn: str) -> None:
