@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog, TokenBucket
-from pyrate_limiter.buckets.outage import Fail, StoreDown
+from pyrate_limiter.buckets.outage import Admit, Fail, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
 from pyrate_limiter.buckets.postgres import connections as connections_module
 from pyrate_limiter.buckets.postgres.connections import Session
@@ -116,6 +116,19 @@ async def test_without_functions_and_the_right_to_make_them_it_decides_all_the_s
         assert uses_functions(bucket)
 
 
+async def test_a_function_that_vanishes_for_good_is_done_without(dsn: str, role: str) -> None:
+    query(dsn, PostgresBucket.ddl())
+    grant(dsn, role)
+    async with closing(patient(RATE, role)) as bucket:
+        await bucket.take()
+        for kind in ("even", "fixed", "counter", "log"):
+            query(dsn, f"DROP FUNCTION pyrate_limiter_{kind}_2")
+        with pytest.raises(StoreError, match=r"does not exist|cache lookup failed"):
+            await bucket.take()
+        assert await allowed(bucket, 3) == [True, True, False]
+        assert not uses_functions(bucket)
+
+
 async def test_no_table_and_no_right_to_make_it_is_said_and_no_outage(dsn: str, role: str) -> None:
     async with closing(patient(RATE, role)) as bucket:
         with pytest.raises(StoreError, match=r'no table "pyrate_limiter".*PostgresBucket\.ddl\(\)'):
@@ -136,8 +149,9 @@ async def test_another_table_of_that_name_is_said(dsn: str) -> None:
         assert bucket.outage.outages == 0
 
 
-async def test_a_table_that_vanishes_is_said_and_made_again(dsn: str) -> None:
-    async with closing(patient(RATE, dsn)) as bucket:
+@pytest.mark.parametrize("pooled", [False, True], ids=["dsn", "pool"])
+async def test_a_table_that_vanishes_is_said_and_made_again(dsn: str, pooled: bool) -> None:
+    async with OnePool(dsn).closing() as pool, closing(patient(RATE, pool if pooled else dsn)) as bucket:
         await bucket.take()
         query(dsn, "DROP TABLE pyrate_limiter, pyrate_limiter_pages CASCADE")
         with pytest.raises(StoreError, match=r"does not exist|cache lookup failed"):
@@ -149,6 +163,61 @@ async def test_a_table_that_vanishes_is_said_and_made_again(dsn: str) -> None:
 def test_a_name_that_does_not_do_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="table must be NAME"):
         patient(RATE, "dbname=x", name)
+
+
+async def test_a_table_has_one_name_in_any_encoding(dsn: str) -> None:
+    async with AsyncExitStack() as stack:
+        for encoding, expected in (("LATIN1", 2), ("UTF8", 1)):
+            bucket = patient(RATE, make_conninfo(dsn, client_encoding=encoding), "näme")
+            assert (await (await stack.enter_async_context(closing(bucket))).take()).remaining == expected
+
+
+# Who is turned away.
+
+
+async def test_a_client_that_is_turned_away_is_told_and_that_is_no_outage(dsn: str, role: str) -> None:
+    query(dsn, f"REVOKE CONNECT ON DATABASE {conninfo_to_dict(dsn)['dbname']} FROM PUBLIC")
+    for wrong in (make_conninfo(dsn, dbname="nobody's"), make_conninfo(dsn, user="nobody"), role):
+        async with closing(PostgresBucket(RATE, wrong, when_down=Admit(budget=20))) as bucket:
+            with pytest.raises(StoreError, match=r"does not exist|permission denied"):
+                await bucket.take()
+            assert bucket.outage.outages == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "down"),
+    [
+        ('FATAL:  password authentication failed for user "x"', False),
+        ("fe_sendauth: no password supplied", False),
+        ('FATAL:  no pg_hba.conf entry for host "::1", user "x", database "y", no encryption', False),
+        ('FATAL:  role "x" is not permitted to log in', False),
+        ("FATAL:  the database system is starting up", True),
+        ("FATAL:  sorry, too many clients already", True),
+        ('FATAL:  database "x" is not currently accepting connections', True),
+        ("Connection refused", True),
+    ],
+)
+def test_what_keeps_a_client_out(said: str, down: bool) -> None:
+    error = psycopg.OperationalError(f'connection to server at "::1", port 5432 failed: {said}\nand more')
+    explained = patient(RATE, "dbname=x")._connections.explained(error)
+    assert isinstance(explained, StoreDown) == down
+    assert said in str(explained)
+    assert "more" not in str(explained)
+
+
+@pytest.mark.parametrize(
+    ("state", "down"),
+    [(state, True) for state in ("08006", "40001", "53300", "57014", "58030", "25006", "25P03", "25P04", "55P03")]
+    + [(state, False) for state in ("42501", "42P01", "28P01", "3D000", "26000", "22P02")],
+)
+def test_which_errors_mean_that_the_server_is_down(state: str, down: bool) -> None:
+    explained = patient(RATE, "dbname=x")._connections.explained(psycopg.errors.lookup(state)("said"))
+    assert isinstance(explained, StoreDown) == down
+
+
+def test_what_the_driver_was_asked_wrongly_is_no_outage() -> None:
+    explained = patient(RATE, "dbname=x")._connections.explained(psycopg.ProgrammingError("9 placeholders"))
+    assert not isinstance(explained, StoreDown)
 
 
 # Keys and algorithms.
@@ -325,6 +394,20 @@ def test_a_loop_that_ends_closes_its_connection(dsn: str) -> None:
     assert len(os.listdir("/proc/self/fd")) <= before + 8
 
 
+def test_two_threads_may_tidy_up_after_the_same_loop(dsn: str) -> None:
+    class Ended(asyncio.SelectorEventLoop):
+        def is_closed(self) -> bool:
+            sessions.pop(self, None)  # as another thread does, at this very moment
+            return True
+
+    bucket = patient(RATE, dsn)
+    sessions, loop = bucket._connections._sessions, Ended()
+    sessions[loop] = Session(loop)
+    assert asyncio.run(taken(bucket))
+    del Ended.is_closed
+    loop.close()
+
+
 def test_a_bucket_that_is_dropped_says_nothing(dsn: str) -> None:
     async def drop() -> None:
         for _ in range(3):
@@ -437,6 +520,22 @@ async def test_a_connection_that_could_not_be_taken_over_does_not_go_back_half_c
                 await bucket.take()
             assert mine.closed
             assert pool.lent == 0
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["dsn", "pool"])
+async def test_a_connection_to_a_server_that_only_reads_is_not_kept(dsn: str, pooled: bool) -> None:
+    query(dsn, PostgresBucket.ddl())
+    (name,) = query(dsn, "SELECT current_database()")
+    query(dsn, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with OnePool(dsn).closing() as pool:
+        policy = Fail(budget=20, probe=0.001)
+        async with closing(PostgresBucket(RATE, pool if pooled else dsn, when_down=policy)) as bucket:
+            with pytest.raises(StoreDown, match="read-only"):
+                await bucket.take()
+            query(make_conninfo(dsn, dbname="postgres"), f"ALTER DATABASE {name} RESET ALL")
+            await asyncio.sleep(0.002)
+            assert await allowed(bucket, 4) == [True, True, True, False]
+        assert pool.lent == 0
 
 
 def test_on_trio_it_says_what_to_use_instead(dsn: str) -> None:

@@ -266,6 +266,39 @@ def terminate(dsn: str) -> None:
     )
 
 
+@both_ways
+async def test_a_connection_that_takes_longer_than_a_decision_may_is_had_all_the_same(
+    server: PostgresServer, dsn: str, functions: bool
+) -> None:
+    query(dsn, PostgresBucket.ddl())
+    with Proxy(server.port, delay=0.02) as proxy:
+        policy = Fail(budget=0.07 if functions else 0.12, probe=0.01)  # a decision takes 0.04 or 0.08
+        far = make_conninfo(dsn, port=proxy.port)
+        async with closing(PostgresBucket(MANY, far, functions=functions, when_down=policy)) as bucket:
+            async with asyncio.timeout(20):
+                assert await left_when_ready(bucket) == 1000
+
+
+async def test_a_first_call_waits_no_longer_than_any_other(dsn: str) -> None:
+    async with closing(PostgresBucket(MANY, dsn, when_down=Fail(budget=BUDGET, probe=0.01))) as bucket:
+        async with await psycopg.AsyncConnection.connect(dsn) as other:
+            await other.execute("LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE")  # so that none can be made
+            async with ticking() as lags:
+                assert await refused(bucket) < BUDGET + SPARE + max(lags)
+            await other.rollback()
+        assert await left_when_ready(bucket) == 1000
+
+
+async def test_who_closes_a_bucket_leaves_a_connection_that_is_being_opened(server: PostgresServer, dsn: str) -> None:
+    await asyncio.to_thread(server.pause)
+    bucket = PostgresBucket(MANY, dsn, when_down=Fail(budget=0.05))
+    await refused(bucket)
+    (session,) = bucket._connections._sessions.values()
+    assert session.opening
+    await asyncio.wait_for(bucket.aclose(), 5)
+    assert session.opening is None
+
+
 async def test_nobody_listens(server: PostgresServer, dsn: str) -> None:
     async with closing(PostgresBucket(MANY, make_conninfo(dsn, port=1))) as bucket:
         assert await refused(bucket) < BUDGET
