@@ -121,6 +121,24 @@ async def test_a_share_is_never_less_than_a_unit_and_scales_the_burst(store: Sto
     assert waits[2] == 1_000_000  # never fits the share: the store is asked again then
 
 
+@pytest.mark.parametrize(
+    ("limit", "share", "part"),
+    [
+        (1, 0.3, 1),
+        (10, 0.3, 3),
+        (100, 0.29, 29),  # as floats, 28.999999999999996
+        (98, 1 / 49, 2),  # 1.9999999999999998
+        (3, 1 / 2, 1),
+        (100, 1, 100),
+        (10**17 + 1, 1 / 3, 33333333333333333),  # ...28
+        (10, 1e-9, 1),
+    ],
+)
+def test_a_share_is_the_part_that_was_meant_rounded_down(limit: int, share: float, part: int) -> None:
+    stand_in: Any = LocalShare(share).stand_in([Rate(limit, 60_000, burst=limit)], GCRA)
+    assert stand_in._bucket.rates == (Rate(part, 60_000, burst=part),)
+
+
 async def test_what_the_share_granted_goes_back_to_it_and_nothing_of_the_stores(store: Store, time: Time) -> None:
     out, store.error = Outage(LocalShare(0.5), (RATE,), SlidingWindowLog, "x"), down()
     granted = (await out.call(store.ask, [Ask("a", 2)]))[0]
@@ -206,6 +224,8 @@ async def test_each_outage_is_logged_once(store: Store, time: Time, caplog: pyte
     [
         (lambda: Fail(budget=0), "budget must be a positive number"),
         (lambda: Refuse(probe=-1), "probe must be a positive number"),
+        (lambda: Fail(budget=float("inf")), "budget must be a positive number"),
+        (lambda: Admit(probe=float("nan")), "probe must be a positive number"),
         (lambda: LocalShare(0), "share must be above 0"),
         (lambda: LocalShare(1.5), r"1 / \(number of processes\) is safe"),
     ],

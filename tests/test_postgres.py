@@ -21,7 +21,8 @@ from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog, TokenBu
 from pyrate_limiter.buckets.outage import Admit, Fail, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
 from pyrate_limiter.buckets.postgres import connections as connections_module
-from pyrate_limiter.buckets.postgres.connections import Session
+from pyrate_limiter.buckets.postgres import session as session_module
+from pyrate_limiter.buckets.postgres.session import Session
 from pyrate_limiter.decisions import Ask
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
@@ -617,7 +618,7 @@ async def test_stamps_are_the_servers(dsn: str, algorithm: type[Algorithm]) -> N
 
 @both_ways
 async def test_the_clocks_of_clients_do_not_matter(dsn: str, functions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = HostClocks(monkeypatch, connections_module)
+    host = HostClocks(monkeypatch, connections_module, session_module)
     behind, right, ahead = (patient(Rate(20, 20_000), dsn, functions=functions) for _ in range(3))
     async with closing(behind), closing(right), closing(ahead):
         granted = 0

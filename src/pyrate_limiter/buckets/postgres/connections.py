@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 
-from ...clocks import SECOND
 from ...errors import StoreError
-from ..alarm import Alarm
 from ..outage import StoreDown
 from .leaving import free_to_leave
+from .refusals import UNDONE, means_down
+from .session import Session
 from .sources import Borrowed, Connection, Dialled, Pool, Source, set_up
 
 T = TypeVar("T")
-Work: TypeAlias = "Callable[[Session, float], Coroutine[Any, Any, T]]"
+Work: TypeAlias = Callable[[Session, float], Coroutine[Any, Any, T]]
 """A piece of work: on this session, within so many seconds."""
 _SETTINGS = {
     "client_encoding": "UTF8",  # that of our statements
@@ -42,89 +40,6 @@ _SETTINGS = {
 }
 _OPENING = 5.0
 """Seconds after which opening a connection begins anew."""
-_UNDONE = {"40001", "40P01", "57P01", "57P05", "25P03", "25P04"}
-"""Errors that leave nothing behind, so that the work may be done again: a failed serialisation, a deadlock, a
-connection that was ended from outside, because it was idle, because its client was frozen, or in a transaction that
-took too long."""
-_DOWN = {"08", "40", "53", "57", "58"}
-_DOWN_TOO = {"25006", "25P03", "25P04", "55P03"}
-"""Errors by which a server says that it cannot serve now, by class and by code: no connection, nothing but attempts in
-vain, no resources, shut down, broken; read only, a transaction that took too long, or a lock that is not to be had in
-time."""
-_TURNED_AWAY = re.compile(
-    r"no password supplied|FATAL: .*("
-    r"authentication failed|does not exist|permission denied|not permitted to log in|pg_hba\.conf)"
-)
-"""How a server that is there turns a client away. libpq has only words for it, which may be in another language."""
-
-
-class Session:
-    """What one event loop has of the server: a connection that is opened when it is needed.
-
-    Attributes:
-        lock: held by whoever uses the connection or waits for a new one.
-        alarm: limits the time of a piece of work.
-        connection: in autocommit, with settings of our own.
-        opening: opens a new one, unless None.
-        takes: seconds that a piece of work may take, by the server's distance.
-        ended: whether no connection is to be opened any more.
-        perhaps_done: whether the piece of work that is under way may have taken effect already.
-    """
-
-    connection: Connection
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.lock = asyncio.Lock()
-        self.alarm = Alarm(loop)
-        self.perhaps_done = False
-        self.ended = False
-        self.takes = 0.0
-        self.opening: asyncio.Task[None] | None = None
-        self._keeper: AsyncGenerator[None, None] | None = None
-        self._ahead = 0  # the server's clock less our monotonic one, in microseconds; rather too small
-
-    async def opened(self, connection: Connection) -> None:
-        """Take a new connection, and see to it that it is closed with the loop."""
-        self.connection = connection
-        self._keeper = _until_the_end(connection)
-        await anext(self._keeper)
-
-    def set_clock(self, server: int) -> None:
-        """Take in what the server's clock showed a moment ago, in microseconds."""
-        self._ahead = server - time.monotonic_ns() // 1000
-
-    def deadline(self, seconds: float) -> int:
-        """Return what the server's clock will show in so many seconds, or a little less."""
-        return self._ahead + time.monotonic_ns() // 1000 + int(seconds * SECOND)
-
-    @property
-    def open(self) -> bool:
-        """Whether there is a connection, as far as one knows without looking."""
-        return self._keeper is not None and not self.connection.closed
-
-    def alive(self) -> bool:
-        """Look whether the server has closed the connection while it was idle."""
-        if self.open:
-            with suppress(psycopg.OperationalError):
-                self.connection.pgconn.consume_input()  # takes in the server's last words, if any
-                self.connection.pgconn.consume_input()  # and sees the end behind them
-        return self.open
-
-    async def part(self, source: Source) -> None:
-        """Let the source have the connection, if there is one."""
-        if self._keeper is not None:
-            keeper, self._keeper = self._keeper, None
-            with suppress(StopAsyncIteration):
-                await anext(keeper)
-            await source.put(self.connection)
-
-    def finish(self) -> None:
-        """Close the connection, which nobody uses any more."""
-        if self._keeper is not None:
-            self.connection.pgconn.finish()
-
-    def __del__(self) -> None:
-        self.finish()
 
 
 class Connections:
@@ -206,7 +121,7 @@ class Connections:
     def explained(self, error: psycopg.Error) -> StoreError:
         """Return an error of the driver as one of ours."""
         said = str(error).partition("\n")[0] or type(error).__name__
-        return (StoreDown if _means_down(error) else StoreError)(f"{self.store}: {said}")
+        return (StoreDown if means_down(error) else StoreError)(f"{self.store}: {said}")
 
     def _session(self) -> Session:
         loop = asyncio.get_running_loop()
@@ -241,7 +156,7 @@ class Connections:
                     return await free_to_leave(session.connection, work(session, left))
             except psycopg.Error as error:
                 in_vain = at_work and not session.open and not session.perhaps_done
-                if time.monotonic() > end or not (in_vain or error.sqlstate in _UNDONE):
+                if time.monotonic() > end or not (in_vain or error.sqlstate in UNDONE):
                     raise self.explained(error) from error
 
     async def _opened(self, session: Session) -> None:
@@ -266,22 +181,6 @@ class Connections:
             raise
         finally:
             session.opening = None
-
-
-def _means_down(error: psycopg.Error) -> bool:
-    state = error.sqlstate
-    if state is None:  # the driver's own: about the connection, or about what it was asked
-        return isinstance(error, psycopg.OperationalError) and not _TURNED_AWAY.search(str(error))
-    return state[:2] in _DOWN or state in _DOWN_TOO
-
-
-async def _until_the_end(connection: Connection) -> AsyncGenerator[None, None]:
-    """Close the connection when the loop shuts its generators down: `asyncio.run` does so at its end."""
-    try:
-        yield
-    except GeneratorExit:
-        connection.pgconn.finish()
-        raise
 
 
 def _forget(ended: asyncio.Task[Any]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from ...clocks import SECOND, Clock
-from .connections import Session
 from .schema import Schema
+from .session import Session
 
 _BLOCKS = 64
 """How much of the table one step looks at: half a megabyte, about a millisecond."""

@@ -9,10 +9,10 @@ from psycopg.errors import SerializationFailure
 
 from ...clocks import Clock, warn_set_back
 from ...decisions import Answer, Ask
-from .connections import Session
 from .keys import Keys
 from .layout import Layout
 from .schema import Schema
+from .session import Session
 from .sources import Connection
 
 _HEADER = 3
