@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 from collections.abc import Sequence
@@ -176,6 +177,43 @@ async def test_one_call_at_a_time_asks_whether_the_store_is_back(store: Store, t
     assert not out.down
     store.hold = None
     assert not (await out.call(store.ask, [Ask("b", 1)]))[0].degraded
+
+
+@pytest.mark.parametrize("error", [down(), StoreError("Store at x: no such right")], ids=["down", "wrong"])
+async def test_calls_that_come_back_late_do_not_end_the_probe(store: Store, time: Time, error: StoreError) -> None:
+    out, late, store.error = breaker(Refuse(probe=1)), Store(), down()
+    late.error, late.hold, store_held = error, anyio.Event(), anyio.Event()
+
+    async def call_late() -> None:
+        with contextlib.suppress(StoreError):
+            await out.call(late.ask, [Ask("a", 1)])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(call_late)
+        await anyio.wait_all_tasks_blocked()
+        await out.call(store.ask, [Ask("a", 1)])
+        time.now += 1
+        store.hold = store_held
+        group.start_soon(out.call, store.ask, [Ask("a", 1)])
+        await anyio.wait_all_tasks_blocked()
+        late.hold.set()
+        await anyio.wait_all_tasks_blocked()
+        time.now += 1
+        with anyio.fail_after(5):
+            assert (await out.call(store.ask, [Ask("a", 1)]))[0].degraded
+        assert len(store.calls) == 2
+        store_held.set()
+
+
+async def test_what_the_share_granted_goes_back_though_the_store_refuses_the_rest(store: Store, time: Time) -> None:
+    out, store.error = Outage(LocalShare(0.5), (RATE,), SlidingWindowLog, "x"), down()
+    granted = (await out.call(store.ask, [Ask("a", 2)]))[0]
+    time.now += 1
+    store.error = StoreError("Store at x: no such right")
+    with pytest.raises(StoreError, match="no such right"):
+        await out.call(store.ask, [Ask("a", 1), Ask("a", -2, at=granted.at, degraded=True)])
+    store.error = down()
+    assert not (await out.call(store.ask, [Ask("a", 2)]))[0].wait
 
 
 async def test_a_probe_that_is_cancelled_lets_another_one_go(store: Store, time: Time) -> None:
