@@ -142,6 +142,19 @@ async def test_no_table_and_no_right_to_make_it_is_said_and_no_outage(dsn: str, 
         assert await allowed(bucket, 1) == [True]
 
 
+async def test_who_may_not_delete_rows_is_told_once(dsn: str, role: str, caplog: pytest.LogCaptureFixture) -> None:
+    query(dsn, PostgresBucket.ddl())
+    grant(dsn, role)
+    query(dsn, f"REVOKE DELETE ON pyrate_limiter_pages FROM {conninfo_to_dict(role)['user']}")
+    async with closing(patient(RATE, role)) as bucket:
+        for _ in range(3):
+            assert await bucket.take()
+            await asyncio.gather(*bucket._connections._tasks)
+        assert not bucket._sweeper.due
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith('rows that have expired stay in the table "pyrate_limiter": permission denied')
+
+
 async def test_another_table_of_that_name_is_said(dsn: str) -> None:
     query(dsn, "CREATE TABLE pyrate_limiter (name text, score integer)")
     async with closing(patient(RATE, dsn)) as bucket:

@@ -282,9 +282,13 @@ async def test_a_connection_that_takes_longer_than_a_decision_may_is_had_all_the
 async def test_a_first_call_waits_no_longer_than_any_other(dsn: str) -> None:
     async with closing(PostgresBucket(MANY, dsn, when_down=Fail(budget=BUDGET, probe=0.01))) as bucket:
         async with await psycopg.AsyncConnection.connect(dsn) as other:
-            await other.execute("LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE")  # so that none can be made
+            await other.execute(PostgresBucket.ddl().encode())  # who makes the same must wait whether it stays
             async with ticking() as lags:
                 assert await refused(bucket) < BUDGET + SPARE + max(lags)
+            (session,) = bucket._connections._sessions.values()
+            opening = session.opening
+            await asyncio.sleep(BUDGET)
+            assert session.opening is opening is not None, "it waits as long as it takes"
             await other.rollback()
         assert await left_when_ready(bucket) == 1000
 

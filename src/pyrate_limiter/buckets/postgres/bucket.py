@@ -47,7 +47,8 @@ class PostgresBucket(AbstractBucket):
     Args:
         rates: one rate or several.
         dsn_or_pool: a connection string or URL, or an open `AsyncConnectionPool`, from which each event loop borrows
-            one connection until the bucket is closed. A pooler between them and the server must pool sessions.
+            one connection until the bucket is closed: let it have one more than the application needs. A pooler between
+            them and the server must pool sessions.
         table: its name, perhaps with a schema before a dot; it is made on first use if it is not there.
         algorithm: how units are counted.
         when_down: what to do while the server is down or slow, and how long a decision may take.
@@ -100,7 +101,10 @@ class PostgresBucket(AbstractBucket):
 
     @staticmethod
     def ddl(table: str = "pyrate_limiter") -> str:
-        """Return the statements that make the tables and functions, for those whose programs may not."""
+        """Return the statements that make the tables and functions, for those whose programs may not.
+
+        Their role must be granted SELECT, INSERT, UPDATE and DELETE on both tables.
+        """
         return Schema(table).ddl()
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:

@@ -39,7 +39,7 @@ _SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
 }
 _OPENING = 5.0
-"""Seconds after which opening a connection begins anew."""
+"""Seconds after which opening a connection begins anew, unless a piece of work has more."""
 
 
 class Connections:
@@ -147,7 +147,7 @@ class Connections:
                         raise StoreDown(f"the connection to {self.store} was closed")
                     needed = 0.0
                     if session.opening is not None or not session.alive():
-                        await self._opened(session)
+                        await self._opened(session, end - time.monotonic())
                         needed = session.takes  # with less than that, the connection would be cut and opened in vain
                     left = end - time.monotonic()
                     if left <= needed:
@@ -159,16 +159,16 @@ class Connections:
                 if time.monotonic() > end or not (in_vain or error.sqlstate in UNDONE):
                     raise self.explained(error) from error
 
-    async def _opened(self, session: Session) -> None:
+    async def _opened(self, session: Session, seconds: float) -> None:
         """Wait for a new connection, which others will wait for if this one is cancelled."""
         if session.opening is None:
-            session.opening = asyncio.get_running_loop().create_task(self._open(session))
+            session.opening = asyncio.get_running_loop().create_task(self._open(session, max(seconds, _OPENING)))
             session.opening.add_done_callback(_forget)
         await asyncio.shield(session.opening)
 
-    async def _open(self, session: Session) -> None:
+    async def _open(self, session: Session, seconds: float) -> None:
         try:
-            async with asyncio.timeout(_OPENING):
+            async with asyncio.timeout(seconds):
                 await session.part(self.source)
                 await session.opened(await self.source.get())
                 left = time.monotonic()
