@@ -117,6 +117,16 @@ async def test_without_functions_and_the_right_to_make_them_it_decides_all_the_s
         assert uses_functions(bucket)
 
 
+async def test_a_function_that_may_not_be_called_is_done_without(dsn: str, role: str) -> None:
+    query(dsn, PostgresBucket.ddl())
+    grant(dsn, role)
+    query(dsn, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
+    query(dsn, f"GRANT CREATE ON SCHEMA public TO {conninfo_to_dict(role)['user']}")  # so it tries to make its own
+    async with closing(patient(RATE, role)) as bucket:
+        assert await allowed(bucket, 4) == [True, True, True, False]
+        assert not uses_functions(bucket)
+
+
 async def test_a_function_that_vanishes_for_good_is_done_without(dsn: str, role: str) -> None:
     query(dsn, PostgresBucket.ddl())
     grant(dsn, role)
