@@ -298,12 +298,30 @@ async def test_eight_connections_count_exactly(dsn: str, functions: bool, isolat
                 granted[ask.key] = granted.get(ask.key, 0) + (not answer.wait)
 
     async with AsyncExitStack() as stack:
-        opened = [patient(rates, dsn, functions=functions) for _ in range(8)]
+        opened = [patient(rates, dsn, functions=functions or i % 2 > 0) for i in range(8)]  # the two ways get along
         buckets = [await stack.enter_async_context(closing(bucket)) for bucket in opened]
         await asyncio.gather(*(hammer(bucket, random.Random(i)) for i, bucket in enumerate(buckets)))
     assert granted == {f"key {i}": 70 for i in range(10)}
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     assert query(dsn, deadlocks) == [0], "all lock in one order"
+
+
+async def test_what_left_nothing_behind_is_done_again(dsn: str) -> None:
+    async with closing(patient(Rate(10, Duration.HOUR), dsn)) as bucket:
+        await bucket.take()
+        decide, failures = bucket._decide, []
+
+        async def fail_first(asks: Any, session: Session, seconds: float) -> Any:
+            session.perhaps_done = True
+            if failures:
+                raise psycopg.errors.lookup(failures.pop())("said")
+            return await decide(asks, session, seconds)
+
+        bucket._decide = fail_first  # type: ignore[assignment]
+        for failures in (["40001", "40P01"], ["57P01", "57P05"], ["25P03", "25P04"]):
+            assert await bucket.take()
+            assert not failures
+        assert bucket.outage.outages == 0
 
 
 async def shown(bucket: PostgresBucket, what: str) -> Any:
