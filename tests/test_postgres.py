@@ -8,8 +8,8 @@ import itertools
 import os
 import pickle
 import random
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import psycopg
@@ -18,13 +18,14 @@ import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
+from pyrate_limiter import clocks
 from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog, TokenBucket
 from pyrate_limiter.buckets.outage import Admit, Fail, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
 from pyrate_limiter.buckets.postgres import connections as connections_module
 from pyrate_limiter.buckets.postgres import session as session_module
 from pyrate_limiter.buckets.postgres.session import Session
-from pyrate_limiter.decisions import Ask
+from pyrate_limiter.decisions import Ask, Decision
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing import ManualClock
@@ -198,6 +199,19 @@ async def test_a_table_has_one_name_in_any_encoding(dsn: str) -> None:
 
 
 # Who is turned away.
+
+
+@pytest.mark.parametrize(
+    ("dsn", "name"),
+    [
+        ("postgresql://me:secret@db.example:6543/limits", "db.example:6543"),
+        ("hostaddr=192.0.2.1 password=secret", "192.0.2.1:5432"),
+        ("", "localhost:5432"),
+    ],
+)
+def test_a_server_has_a_name_without_a_password(dsn: str, name: str) -> None:
+    assert patient(RATE, dsn).outage.store == f"PostgreSQL at {name}"
+    assert patient(RATE, OnePool(dsn)).outage.store == f"PostgreSQL at {name}"
 
 
 async def test_a_client_that_is_turned_away_is_told_and_that_is_no_outage(dsn: str, role: str) -> None:
@@ -612,9 +626,17 @@ def test_on_trio_it_says_what_to_use_instead(dsn: str) -> None:
     trio.run(main)
 
 
+async def once_in_time(call: Callable[[], Awaitable[Decision]]) -> Decision:
+    """Return what the server answers in time: a busy machine may need a second call."""
+    while True:
+        with suppress(StoreDown):
+            return await call()
+        await asyncio.sleep(0.01)
+
+
 async def test_a_row_that_stays_locked_is_a_slow_store_and_no_refusal(dsn: str) -> None:
-    async with closing(PostgresBucket(RATE, dsn, when_down=Fail(budget=0.2))) as bucket:
-        await bucket.take()
+    async with closing(PostgresBucket(RATE, dsn, when_down=Fail(budget=0.2, probe=0.01))) as bucket:
+        await once_in_time(bucket.take)
         async with await psycopg.AsyncConnection.connect(dsn) as other:
             await other.execute("SELECT FROM pyrate_limiter FOR UPDATE")
             with pytest.raises(StoreDown, match=r"lock timeout|did not answer within 200 ms"):
@@ -661,13 +683,26 @@ async def test_what_the_server_comes_to_too_late_spends_nothing(
     dsn: str, functions: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with closing(PostgresBucket(RATE, dsn, functions=functions, when_down=Fail(probe=0.01))) as bucket:
-        await bucket.take()
+        await once_in_time(bucket.peek)
         with monkeypatch.context() as patched:
             patched.setattr(Session, "deadline", lambda self, seconds: 0)
             with pytest.raises(StoreDown, match=r"too late|did not answer"):
                 await bucket.take()
-        await asyncio.sleep(0.02)
-        assert (await bucket.peek()).remaining == 2
+        assert (await once_in_time(bucket.peek)).remaining == 3
+
+
+@both_ways
+async def test_a_clock_that_is_set_back_is_said(
+    dsn: str, functions: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "_warned", float("-inf"))
+    clock = ManualClock(10**15)
+    async with closing(patient(RATE, dsn, functions=functions, clock=clock)) as bucket:
+        await bucket.take()
+        clock.now -= 10_000_000
+        assert (await bucket.take()).at == 10**15 - 10_000_000
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "10.0 s" in said
 
 
 @pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA])
