@@ -216,6 +216,21 @@ async def test_what_the_share_granted_goes_back_though_the_store_refuses_the_res
     assert not (await out.call(store.ask, [Ask("a", 2)]))[0].wait
 
 
+async def test_a_forked_child_asks_for_itself_whether_the_store_is_back(store: Store, time: Time) -> None:
+    out, store.error = breaker(Refuse(probe=1)), down()
+    await out.call(store.ask, [Ask("a", 1)])
+    time.now += 1
+    store.hold = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(out.call, store.ask, [Ask("a", 1)])  # by the parent, at the moment of the fork
+        await anyio.wait_all_tasks_blocked()
+        time.now += 1
+        out.forked()
+        store.error = store.hold = None
+        assert not (await out.call(store.ask, [Ask("a", 1)]))[0].degraded
+        group.cancel_scope.cancel()
+
+
 async def test_a_probe_that_is_cancelled_lets_another_one_go(store: Store, time: Time) -> None:
     out, store.error = breaker(Refuse(probe=1)), down()
     await out.call(store.ask, [Ask("a", 1)])

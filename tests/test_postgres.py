@@ -339,6 +339,26 @@ async def test_what_left_nothing_behind_is_done_again(dsn: str) -> None:
         assert bucket.outage.outages == 0
 
 
+@pytest.mark.parametrize("perhaps_done", [True, False])
+async def test_what_was_lost_on_the_way_is_done_again_if_it_cannot_have_been_done(dsn: str, perhaps_done: bool) -> None:
+    async with closing(patient(RATE, dsn)) as bucket:
+        await bucket.take()
+        decide = bucket._decide
+
+        async def lose(asks: Any, session: Session, seconds: float) -> Any:
+            session.perhaps_done = perhaps_done
+            session.connection.pgconn.finish()
+            bucket._decide = decide
+            raise psycopg.OperationalError("lost")
+
+        bucket._decide = lose  # type: ignore[assignment]
+        if perhaps_done:
+            with pytest.raises(StoreDown, match="lost"):
+                await bucket.take()
+        else:
+            assert await bucket.take()
+
+
 async def shown(bucket: PostgresBucket, what: str) -> Any:
     """Return what the server says to a bucket's own connection."""
     (session,) = bucket._connections._sessions.values()
@@ -526,6 +546,36 @@ def test_a_forked_child_has_a_connection_of_its_own(dsn: str) -> None:
 def backend_of(bucket: PostgresBucket) -> int:
     (session,) = bucket._connections._sessions.values()
     return session.connection.info.backend_pid
+
+
+def test_a_forked_child_does_not_wait_for_the_breakers_lock() -> None:
+    bucket = patient(RATE, "dbname=x")
+    bucket.outage._lock.acquire()  # as another thread of the parent had it
+    bucket._forked()
+    assert not bucket.outage._lock.locked()
+
+
+async def test_a_connection_that_is_had_too_late_is_left_to_the_next(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, set_up = HostClocks(monkeypatch, connections_module), connections_module.set_up
+    async with closing(PostgresBucket(RATE, dsn, when_down=Fail(budget=20, probe=0.001))) as bucket:
+        prepare = bucket._connections._prepare
+
+        async def set_up_slowly(*arguments: Any) -> int:
+            host.ahead += 5
+            return await set_up(*arguments)
+
+        async def prepare_slowly(connection: Any) -> None:
+            host.ahead += 10
+            await prepare(connection)
+
+        monkeypatch.setattr(connections_module, "set_up", set_up_slowly)
+        bucket._connections._prepare = prepare_slowly
+        with pytest.raises(StoreDown, match="reached too late"):  # in 5 seconds, while a trip takes as much
+            await bucket.take()
+        backend = backend_of(bucket)
+        await asyncio.sleep(0.002)
+        assert (await bucket.take()).remaining == 2
+        assert backend_of(bucket) == backend
 
 
 def test_a_bucket_with_a_dsn_can_be_pickled(dsn: str) -> None:

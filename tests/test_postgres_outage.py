@@ -193,6 +193,24 @@ async def test_a_pipeline_that_is_cancelled_inside_does_not_wait_for_a_paused_se
         assert connection.closed
 
 
+async def test_a_connection_that_was_left_is_closed_whatever_its_user_made_of_that(dsn: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+
+        async def work() -> None:
+            with suppress(psycopg.OperationalError):
+                await asyncio.Event().wait()
+
+        async def leave() -> None:
+            await free_to_leave(connection, work())
+
+        call = asyncio.create_task(leave())
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert connection.closed
+
+
 async def test_a_pool_whose_server_is_paused_costs_the_budget(server: PostgresServer, dsn: str) -> None:
     async with OnePool(dsn).closing() as pool:
         await pool.putconn(await pool.getconn())
@@ -299,7 +317,7 @@ async def test_who_closes_a_bucket_leaves_a_connection_that_is_being_opened(serv
     await refused(bucket)
     (session,) = bucket._connections._sessions.values()
     assert session.opening
-    await asyncio.wait_for(bucket.aclose(), 5)
+    await asyncio.wait_for(bucket.aclose(), 3)  # an opening gives up after five
     assert session.opening is None
 
 
