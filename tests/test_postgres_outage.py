@@ -35,6 +35,14 @@ both_ways = pytest.mark.parametrize("functions", [True, False], ids=["functions"
 ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop")
 both_loops = pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], indirect=True)
+each_loop_and_each_way = pytest.mark.parametrize(
+    ("anyio_backend", "functions"),
+    [
+        pytest.param(*ASYNCIO.values, True, id="asyncio-functions"),
+        pytest.param(*UVLOOP.values, False, id="asyncio+uvloop-statements"),
+    ],
+    indirect=["anyio_backend"],
+)
 
 
 @pytest.fixture(scope="module", params=[UVLOOP])
@@ -55,8 +63,7 @@ def dsn(server: PostgresServer) -> Iterator[str]:
         server.resume()
 
 
-@both_loops
-@both_ways
+@each_loop_and_each_way
 async def test_a_paused_server_costs_the_budget_once_and_spends_nothing_when_it_wakes(
     server: PostgresServer, dsn: str, functions: bool
 ) -> None:
@@ -257,8 +264,7 @@ async def test_a_restart_in_the_middle(server: PostgresServer, dsn: str, functio
     assert failed
 
 
-@both_loops
-@both_ways
+@each_loop_and_each_way
 async def test_connections_that_are_cut_all_the_time_admit_nothing_twice(dsn: str, functions: bool) -> None:
     granted, failed = 0, 0
     policy = Fail(budget=2, probe=0.001)
