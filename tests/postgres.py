@@ -51,15 +51,19 @@ async def closing(bucket: PostgresBucket) -> AsyncIterator[PostgresBucket]:
 class OnePool:
     """A pool of one connection, which stands for those of psycopg_pool."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, **manners: Any) -> None:
         self.conninfo = dsn
+        self._manners = manners
         self.lent = 0
         self._idle: psycopg.AsyncConnection[Any] | None = None
 
     async def getconn(self) -> psycopg.AsyncConnection[Any]:
         self.lent += 1
-        connection, self._idle = self._idle or await psycopg.AsyncConnection.connect(self.conninfo), None
+        connection, self._idle = self._idle or await self._dialled(), None
         return connection
+
+    async def _dialled(self) -> psycopg.AsyncConnection[Any]:
+        return await psycopg.AsyncConnection.connect(self.conninfo, **self._manners)
 
     async def putconn(self, conn: psycopg.AsyncConnection[Any]) -> None:
         self.lent -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 from collections.abc import Sequence
@@ -121,6 +122,24 @@ async def test_a_share_is_never_less_than_a_unit_and_scales_the_burst(store: Sto
     assert waits[2] == 1_000_000  # never fits the share: the store is asked again then
 
 
+@pytest.mark.parametrize(
+    ("limit", "share", "part"),
+    [
+        (1, 0.3, 1),
+        (10, 0.3, 3),
+        (100, 0.29, 29),  # as floats, 28.999999999999996
+        (98, 1 / 49, 2),  # 1.9999999999999998
+        (3, 1 / 2, 1),
+        (100, 1, 100),
+        (10**17 + 1, 1 / 3, 33333333333333333),  # ...28
+        (10, 1e-9, 1),
+    ],
+)
+def test_a_share_is_the_part_that_was_meant_rounded_down(limit: int, share: float, part: int) -> None:
+    stand_in: Any = LocalShare(share).stand_in([Rate(limit, 60_000, burst=limit)], GCRA)
+    assert stand_in._bucket.rates == (Rate(part, 60_000, burst=part),)
+
+
 async def test_what_the_share_granted_goes_back_to_it_and_nothing_of_the_stores(store: Store, time: Time) -> None:
     out, store.error = Outage(LocalShare(0.5), (RATE,), SlidingWindowLog, "x"), down()
     granted = (await out.call(store.ask, [Ask("a", 2)]))[0]
@@ -158,6 +177,58 @@ async def test_one_call_at_a_time_asks_whether_the_store_is_back(store: Store, t
     assert not out.down
     store.hold = None
     assert not (await out.call(store.ask, [Ask("b", 1)]))[0].degraded
+
+
+@pytest.mark.parametrize("error", [down(), StoreError("Store at x: no such right")], ids=["down", "wrong"])
+async def test_calls_that_come_back_late_do_not_end_the_probe(store: Store, time: Time, error: StoreError) -> None:
+    out, late, store.error = breaker(Refuse(probe=1)), Store(), down()
+    late.error, late.hold, store_held = error, anyio.Event(), anyio.Event()
+
+    async def call_late() -> None:
+        with contextlib.suppress(StoreError):
+            await out.call(late.ask, [Ask("a", 1)])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(call_late)
+        await anyio.wait_all_tasks_blocked()
+        await out.call(store.ask, [Ask("a", 1)])
+        time.now += 1
+        store.hold = store_held
+        group.start_soon(out.call, store.ask, [Ask("a", 1)])
+        await anyio.wait_all_tasks_blocked()
+        late.hold.set()
+        await anyio.wait_all_tasks_blocked()
+        time.now += 1
+        with anyio.fail_after(5):
+            assert (await out.call(store.ask, [Ask("a", 1)]))[0].degraded
+        assert len(store.calls) == 2
+        store_held.set()
+
+
+async def test_what_the_share_granted_goes_back_though_the_store_refuses_the_rest(store: Store, time: Time) -> None:
+    out, store.error = Outage(LocalShare(0.5), (RATE,), SlidingWindowLog, "x"), down()
+    granted = (await out.call(store.ask, [Ask("a", 2)]))[0]
+    time.now += 1
+    store.error = StoreError("Store at x: no such right")
+    with pytest.raises(StoreError, match="no such right"):
+        await out.call(store.ask, [Ask("a", 1), Ask("a", -2, at=granted.at, degraded=True)])
+    store.error = down()
+    assert not (await out.call(store.ask, [Ask("a", 2)]))[0].wait
+
+
+async def test_a_forked_child_asks_for_itself_whether_the_store_is_back(store: Store, time: Time) -> None:
+    out, store.error = breaker(Refuse(probe=1)), down()
+    await out.call(store.ask, [Ask("a", 1)])
+    time.now += 1
+    store.hold = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(out.call, store.ask, [Ask("a", 1)])  # by the parent, at the moment of the fork
+        await anyio.wait_all_tasks_blocked()
+        time.now += 1
+        out.forked()
+        store.error = store.hold = None
+        assert not (await out.call(store.ask, [Ask("a", 1)]))[0].degraded
+        group.cancel_scope.cancel()
 
 
 async def test_a_probe_that_is_cancelled_lets_another_one_go(store: Store, time: Time) -> None:
@@ -206,6 +277,8 @@ async def test_each_outage_is_logged_once(store: Store, time: Time, caplog: pyte
     [
         (lambda: Fail(budget=0), "budget must be a positive number"),
         (lambda: Refuse(probe=-1), "probe must be a positive number"),
+        (lambda: Fail(budget=float("inf")), "budget must be a positive number"),
+        (lambda: Admit(probe=float("nan")), "probe must be a positive number"),
         (lambda: LocalShare(0), "share must be above 0"),
         (lambda: LocalShare(1.5), r"1 / \(number of processes\) is safe"),
     ],

@@ -35,6 +35,14 @@ both_ways = pytest.mark.parametrize("functions", [True, False], ids=["functions"
 ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio+uvloop")
 both_loops = pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], indirect=True)
+each_loop_and_each_way = pytest.mark.parametrize(
+    ("anyio_backend", "functions"),
+    [
+        pytest.param(*ASYNCIO.values, True, id="asyncio-functions"),
+        pytest.param(*UVLOOP.values, False, id="asyncio+uvloop-statements"),
+    ],
+    indirect=["anyio_backend"],
+)
 
 
 @pytest.fixture(scope="module", params=[UVLOOP])
@@ -55,8 +63,7 @@ def dsn(server: PostgresServer) -> Iterator[str]:
         server.resume()
 
 
-@both_loops
-@both_ways
+@each_loop_and_each_way
 async def test_a_paused_server_costs_the_budget_once_and_spends_nothing_when_it_wakes(
     server: PostgresServer, dsn: str, functions: bool
 ) -> None:
@@ -193,6 +200,24 @@ async def test_a_pipeline_that_is_cancelled_inside_does_not_wait_for_a_paused_se
         assert connection.closed
 
 
+async def test_a_connection_that_was_left_is_closed_whatever_its_user_made_of_that(dsn: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+
+        async def work() -> None:
+            with suppress(psycopg.OperationalError):
+                await asyncio.Event().wait()
+
+        async def leave() -> None:
+            await free_to_leave(connection, work())
+
+        call = asyncio.create_task(leave())
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert connection.closed
+
+
 async def test_a_pool_whose_server_is_paused_costs_the_budget(server: PostgresServer, dsn: str) -> None:
     async with OnePool(dsn).closing() as pool:
         await pool.putconn(await pool.getconn())
@@ -239,8 +264,7 @@ async def test_a_restart_in_the_middle(server: PostgresServer, dsn: str, functio
     assert failed
 
 
-@both_loops
-@both_ways
+@each_loop_and_each_way
 async def test_connections_that_are_cut_all_the_time_admit_nothing_twice(dsn: str, functions: bool) -> None:
     granted, failed = 0, 0
     policy = Fail(budget=2, probe=0.001)
@@ -264,6 +288,43 @@ def terminate(dsn: str) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
+
+
+@both_ways
+async def test_a_connection_that_takes_longer_than_a_decision_may_is_had_all_the_same(
+    server: PostgresServer, dsn: str, functions: bool
+) -> None:
+    query(dsn, PostgresBucket.ddl())
+    with Proxy(server.port, delay=0.02) as proxy:
+        policy = Fail(budget=0.07 if functions else 0.12, probe=0.01)  # a decision takes 0.04 or 0.08
+        far = make_conninfo(dsn, port=proxy.port)
+        async with closing(PostgresBucket(MANY, far, functions=functions, when_down=policy)) as bucket:
+            async with asyncio.timeout(20):
+                assert await left_when_ready(bucket) == 1000
+
+
+async def test_a_first_call_waits_no_longer_than_any_other(dsn: str) -> None:
+    async with closing(PostgresBucket(MANY, dsn, when_down=Fail(budget=BUDGET, probe=0.01))) as bucket:
+        async with await psycopg.AsyncConnection.connect(dsn) as other:
+            await other.execute(PostgresBucket.ddl().encode())  # who makes the same must wait whether it stays
+            async with ticking() as lags:
+                assert await refused(bucket) < BUDGET + SPARE + max(lags)
+            (session,) = bucket._connections._sessions.values()
+            opening = session.opening
+            await asyncio.sleep(BUDGET)
+            assert session.opening is opening is not None, "it waits as long as it takes"
+            await other.rollback()
+        assert await left_when_ready(bucket) == 1000
+
+
+async def test_who_closes_a_bucket_leaves_a_connection_that_is_being_opened(server: PostgresServer, dsn: str) -> None:
+    await asyncio.to_thread(server.pause)
+    bucket = PostgresBucket(MANY, dsn, when_down=Fail(budget=0.05))
+    await refused(bucket)
+    (session,) = bucket._connections._sessions.values()
+    assert session.opening
+    await asyncio.wait_for(bucket.aclose(), 3)  # an opening gives up after five
+    assert session.opening is None
 
 
 async def test_nobody_listens(server: PostgresServer, dsn: str) -> None:

@@ -80,7 +80,7 @@ class Outage:
         self._since = 0.0
         self._degraded_before = 0
         self._retry_at = 0.0
-        self._probing = False
+        self._probe: Sequence[Ask] | None = None  # what the call asks that is to find out whether it is back
         self._lock = threading.Lock()
 
     @property
@@ -95,7 +95,7 @@ class Outage:
     def forked(self) -> None:
         """Make the lock anew in a forked child, where another thread's grip on it would never end."""
         self._lock = threading.Lock()
-        self._probing = False
+        self._probe = None
 
     async def call(self, ask_store: StoreCall, asks: Sequence[Ask]) -> list[Answer]:
         """Return the answers of the store, or those of the stand-in.
@@ -106,15 +106,16 @@ class Outage:
         """
         if any(ask.degraded for ask in asks):
             return await self._call_apart(ask_store, asks)
-        if not self._let_through():
+        if not self._let_through(asks):
             return self._degrade(asks)
         try:
             answers = await ask_store(asks, self._policy.budget)
         except StoreDown as error:
-            self._open(error)
+            self._open(error, asks)
             return self._degrade(asks)
         except BaseException:
-            self._probing, self._retry_at = False, 0.0  # neither a cancellation nor an answer says that it is down
+            if self._probe is asks:
+                self._probe, self._retry_at = None, 0.0  # neither a cancellation nor an answer says that it is down
             raise
         if self._error is not None:
             self._close()
@@ -122,26 +123,27 @@ class Outage:
 
     async def _call_apart(self, ask_store: StoreCall, asks: Sequence[Ask]) -> list[Answer]:
         """Give back to the stand-in what it granted, and ask the store for the rest."""
-        rest = [ask for ask in asks if not ask.degraded]
-        answers = iter(await self.call(ask_store, rest) if rest else ())
         given_back = iter(self._degrade([ask for ask in asks if ask.degraded]) if self._stand_in else ())
+        rest = [ask for ask in asks if not ask.degraded]
+        answers = iter(await self.call(ask_store, rest) if rest else ())  # which may fail
         return [next(given_back, Answer(0, ask.at, degraded=True)) if ask.degraded else next(answers) for ask in asks]
 
-    def _let_through(self) -> bool:
+    def _let_through(self, asks: Sequence[Ask]) -> bool:
         if self._error is None:
             return True
         with self._lock:
-            if self._probing or time.monotonic() < self._retry_at:
+            if self._probe is not None or time.monotonic() < self._retry_at:
                 return False
-            self._probing = True
+            self._probe = asks
             self._retry_at = time.monotonic() + self._policy.budget  # when it will be known, for those who wait
             return True
 
-    def _open(self, error: StoreDown) -> None:
+    def _open(self, error: StoreDown, asks: Sequence[Ask]) -> None:
         with self._lock:
             first = self._error is None
             self._error = error
-            self._probing = False
+            if self._probe is asks:  # and not a call that began before the store was found down
+                self._probe = None
             self._retry_at = time.monotonic() + self._policy.probe
             if first:
                 self._since, self._degraded_before = time.monotonic(), self.degraded
@@ -152,7 +154,7 @@ class Outage:
 
     def _close(self) -> None:
         with self._lock:
-            was_open, self._error, self._probing = self._error is not None, None, False
+            was_open, self._error, self._probe = self._error is not None, None, None
         if was_open:
             lasted, decisions = time.monotonic() - self._since, self.degraded - self._degraded_before
             logger.warning("%s is back after %.1f s; %d decisions were not its own", self.store, lasted, decisions)

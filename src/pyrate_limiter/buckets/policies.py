@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from fractions import Fraction
+from math import inf
 
 from .. import clocks
 from ..algorithms import Algorithm, bind
@@ -42,7 +44,7 @@ class WhenDown(ABC):
         probe: seconds between two attempts to reach a store that is down; one call at a time makes them.
 
     Raises:
-        ValueError: one of them is not positive.
+        ValueError: one of them is not positive, or infinite.
     """
 
     _: KW_ONLY
@@ -51,7 +53,7 @@ class WhenDown(ABC):
 
     def __post_init__(self) -> None:
         for name in ("budget", "probe"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < inf:
                 raise ValueError(f"{name} must be a positive number of seconds, not {getattr(self, name)!r}")
 
     @abstractmethod
@@ -87,10 +89,11 @@ class Admit(WhenDown):
 class LocalShare(WhenDown):
     """Decide in this process by a part of every limit and burst, counted apart from the store.
 
-    With n processes a share of 1 / n keeps their sum within the limit.
+    With n processes a share of 1 / n keeps their sum within a limit of n or more; of a smaller one each has a unit.
 
     Args:
-        share: the part, above 0 and up to 1; what it leaves of a limit is rounded down, and is at least 1 unit.
+        share: the part, above 0 and up to 1; what it leaves of a limit is rounded down, and is at least 1 unit. It is
+            taken for the fraction that was meant: 0.29 of 100 is 29, and 1 / 49 of 98 is 2.
         budget: as in `WhenDown`.
         probe: as in `WhenDown`.
 
@@ -138,5 +141,6 @@ class _Counting(StandIn):
 
 
 def _part_of(rate: Rate, share: float) -> Rate:
-    burst = rate.burst and max(1, int(rate.burst * share))
-    return replace(rate, limit=max(1, int(rate.limit * share)), burst=burst)
+    meant = Fraction(share).limit_denominator(1_000_000)  # a float is a little more, or less
+    burst = rate.burst and max(1, int(rate.burst * meant))
+    return replace(rate, limit=max(1, int(rate.limit * meant)), burst=burst)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from psycopg import ProgrammingError
@@ -19,21 +18,19 @@ from ...errors import StoreError
 from ...rates import Rate
 from ..outage import Fail, Outage, WhenDown
 from ..shares import Share
-from .connections import Connections, Session
+from .connections import Connections
 from .here import DecideHere
 from .keys import Keys
 from .layout import Layout
 from .schema import Schema
-from .sources import Pool
+from .sources import Connection, Pool
 from .sweep import Sweeper
 from .there import DecideThere
 
 _LARGEST = 2**62
-_MISSING = {"42P01", "42883", "XX000"}
+_MISSING = {"42P01", "42883", "XX000", "25006"}
 """Errors that say that the table or the function is gone, or that the session remembers one that is: the next call
-makes them anew, on a new connection."""
-_MAKING = 10.0
-"""Seconds that it may take to make the tables, which happens once."""
+makes them anew, on a new connection. That may also lead to another server than one that only reads."""
 
 
 class PostgresBucket(AbstractBucket):
@@ -50,7 +47,8 @@ class PostgresBucket(AbstractBucket):
     Args:
         rates: one rate or several.
         dsn_or_pool: a connection string or URL, or an open `AsyncConnectionPool`, from which each event loop borrows
-            one connection until the bucket is closed. A pooler between them and the server must pool sessions.
+            one connection until the bucket is closed: let it have one more than the application needs. A pooler between
+            them and the server must pool sessions.
         table: its name, perhaps with a schema before a dot; it is made on first use if it is not there.
         algorithm: how units are counted.
         when_down: what to do while the server is down or slow, and how long a decision may take.
@@ -85,15 +83,16 @@ class PostgresBucket(AbstractBucket):
         store = _name_of(dsn_or_pool)
         self._schema = Schema(table)
         settings = {
-            "lock_timeout": f"{max(1, int(when_down.budget * 1000))}ms",
+            "lock_timeout": f"{min(max(1, int(when_down.budget * 1000)), 2**31 - 1)}ms",
             "synchronous_commit": "on" if synchronous_commit else "off",
         }
-        self._connections = Connections(dsn_or_pool, settings, store)
+        self._connections = Connections(dsn_or_pool, settings, store, self._prepare)
         self.outage = Outage(when_down, self.rates, algorithm, store)
         self._layout = Layout(self.rule)
         keys = Keys(algorithm, self.rates)
-        self._decide: DecideHere | DecideThere = DecideHere(self._schema, keys, self.rule, self._layout, clock)
+        self._here = DecideHere(self._schema, keys, self.rule, self._layout, clock)
         self._there = DecideThere(self._schema, keys, self._layout, clock)
+        self._decide: DecideHere | DecideThere = self._here
         self._sweeper = Sweeper(self._schema, clock)
         self._kind = self._layout.kind if functions else None
         self._made = False
@@ -102,7 +101,10 @@ class PostgresBucket(AbstractBucket):
 
     @staticmethod
     def ddl(table: str = "pyrate_limiter") -> str:
-        """Return the statements that make the tables and functions, for those whose programs may not."""
+        """Return the statements that make the tables and functions, for those whose programs may not.
+
+        Their role must be granted SELECT, INSERT, UPDATE and DELETE on both tables.
+        """
         return Schema(table).ddl()
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
@@ -110,31 +112,29 @@ class PostgresBucket(AbstractBucket):
         return await self.outage.call(self._ask_store, asks)
 
     async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
-        if not self._made and not await self._connections.run(self._look, budget):
-            await self._connections.run(self._make, max(budget, _MAKING))
         left = time.monotonic()
         try:
-            answers = await self._connections.run(partial(self._decide, asks), budget)
+            # What decides may be known only when there is a connection.
+            answers = await self._connections.run(lambda *session: self._decide(asks, *session), budget)
         except StoreError as error:
             if getattr(error.__cause__, "sqlstate", None) in _MISSING:
                 self._made = False
-                await self._connections.close()
+                await self._connections.renew()
             raise
         self.share = self._share.after(time.monotonic() - left)
         if self._sweeper.due:
             self._connections.in_background(self._sweeper.sweep, budget)
         return answers
 
-    async def _look(self, session: Session, _: float) -> bool:
-        self._made = await self._schema.is_there(session.connection, self._kind)
-        if self._made and self._kind:
-            self._decide = self._there
-        return self._made
-
-    async def _make(self, session: Session, _: float) -> None:
-        if await self._schema.make(session.connection, self._kind):
-            self._decide = self._there
-        self._made = True
+    async def _prepare(self, connection: Connection) -> None:
+        """Look for the tables and the function, the first time, and make what is missing."""
+        if not self._made:
+            there = await self._schema.is_there(connection, self._kind)
+            usable = self._kind is not None if there else await self._schema.make(connection, self._kind)
+            self._decide = self._there if usable else self._here
+            self._made = True
+        if self._decide is self._there:
+            await self._there.warm(connection)
 
     def statistics(self) -> BucketStatistics:
         return self.outage.told_by(super().statistics())

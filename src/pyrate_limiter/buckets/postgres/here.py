@@ -13,10 +13,10 @@ from psycopg.errors import DivisionByZero, SerializationFailure
 from ...algorithms import Rule, State, decide
 from ...clocks import Clock
 from ...decisions import Answer, Ask
-from .connections import Session
 from .keys import Keys
 from .layout import Layout, Page, Pages
 from .schema import Schema
+from .session import Session
 
 
 class DecideHere:

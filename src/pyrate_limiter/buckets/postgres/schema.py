@@ -23,6 +23,8 @@ _SQL = {name: (files(__package__ or "") / f"{name}.sql").read_text("utf-8") for 
 _VERSION = 2
 _LONGEST = 40
 """Bytes of a table's name: PostgreSQL cuts names at 63, and ours get endings."""
+_FORBIDDEN = ("\0", "$function$")
+"""No name has the one, and the other ends the text of a function, in which the names stand."""
 _NAME = re.compile(r"\{(\w+)\}")
 _ARGUMENTS = "bytea[], integer[], bigint[], bigint[], bigint[], bigint[], bigint, bigint"
 _COLUMNS = {
@@ -47,9 +49,15 @@ class Schema:
 
     def __post_init__(self) -> None:
         parts = self.name.split(".")
-        if len(parts) > 2 or not all(parts) or "\0" in self.name or len(parts[-1].encode()) > _LONGEST:
+        if (
+            len(parts) > 2
+            or not all(parts)
+            or any(forbidden in self.name for forbidden in _FORBIDDEN)
+            or len(parts[-1].encode()) > _LONGEST
+        ):
             raise ValueError(
-                f"table must be NAME or SCHEMA.NAME, the name at most {_LONGEST} bytes long, not {self.name!r}"
+                f"table must be NAME or SCHEMA.NAME, the name at most {_LONGEST} bytes long, without NUL and"
+                f" $function$, not {self.name!r}"
             )
 
     @property
@@ -68,7 +76,7 @@ class Schema:
 
     def statement(self, name: str, kind: str = "") -> bytes:
         """Return a statement of statements.sql; one that calls a function, for that kind."""
-        return self._filled(_parts("statements")[name], self.function(kind)).encode()
+        return self._filled(_parts("statements")[name], self.function(kind), percent="%%").encode()
 
     def ddl(self) -> str:
         """Return all statements that make the tables and the functions."""
@@ -157,9 +165,10 @@ class Schema:
         schema, dot, name = self.name.rpartition(".")
         return (f"{_quote(schema)}." if dot else "") + _quote(name + ending)
 
-    def _filled(self, text: str, function: str = "") -> str:
+    def _filled(self, text: str, function: str = "", percent: str = "%") -> str:
+        """Fill in the names; where psycopg looks for parameters, a percent sign of theirs must be doubled."""
         names = {"table": self.table, "pages": self.pages, "function": function}
-        return _NAME.sub(lambda found: names[found[1]], text)
+        return _NAME.sub(lambda found: names[found[1]].replace("%", percent), text)
 
 
 def _quote(name: str) -> str:

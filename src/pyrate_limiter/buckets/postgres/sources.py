@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from psycopg import AsyncConnection, Error
+from psycopg import AsyncConnection, AsyncCursor, Error
+from psycopg.rows import tuple_row
 
 from .leaving import free_to_leave
 
@@ -51,38 +52,50 @@ class Dialled:
         await connection.close()
 
 
+class _Before(NamedTuple):
+    """How a connection was when it was borrowed."""
+
+    autocommit: bool
+    row_factory: Any
+    cursor_factory: type[AsyncCursor[Any]]
+    settings: dict[str, str]
+
+
 class Borrowed:
     """Borrows connections from a pool, and gives them back as they came; the pool replaces broken ones."""
 
     def __init__(self, pool: Pool, settings: Iterable[str]) -> None:
         self._pool = pool
         self._settings = list(settings)
-        self._before: dict[Connection, tuple[bool, dict[str, str]]] = {}
+        self._before: dict[Connection, _Before] = {}
 
     async def get(self) -> Connection:
         connection = await self._pool.getconn()
         try:
-            autocommit = connection.autocommit
-            await connection.set_autocommit(True)
-            self._before[connection] = autocommit, await free_to_leave(connection, self._settings_of(connection))
+            self._before[connection] = await free_to_leave(connection, self._taken_over(connection))
         except BaseException:
+            connection.pgconn.finish()  # it may not be as it came
             await self._pool.putconn(connection)
             raise
         return connection
 
-    async def _settings_of(self, connection: Connection) -> dict[str, str]:
+    async def _taken_over(self, connection: Connection) -> _Before:
+        manners = connection.autocommit, connection.row_factory, connection.cursor_factory
+        connection.row_factory, connection.cursor_factory = tuple_row, AsyncCursor
+        await connection.set_autocommit(True)
         cursor = await connection.execute(
             "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", (self._settings,)
         )
-        return dict(await cursor.fetchall())
+        return _Before(*manners, dict(await cursor.fetchall()))
 
     async def put(self, connection: Connection) -> None:
-        autocommit, settings = self._before.pop(connection)
+        before = self._before.pop(connection)
         try:
             if not connection.closed:
                 async with asyncio.timeout(_PARTING):
-                    await set_up(connection, settings)
-                    await connection.set_autocommit(autocommit)
+                    await set_up(connection, before.settings)
+                    await connection.set_autocommit(before.autocommit)
+                    connection.row_factory, connection.cursor_factory = before.row_factory, before.cursor_factory
         except (Error, TimeoutError):
             connection.pgconn.finish()  # it cannot go back as it came
         finally:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from math import inf
+
+from psycopg.errors import InsufficientPrivilege
 
 from ...clocks import SECOND, Clock
-from .connections import Session
 from .schema import Schema
+from .session import Session
+
+logger = logging.getLogger("pyrate_limiter")
 
 _BLOCKS = 64
 """How much of the table one step looks at: half a megabyte, about a millisecond."""
@@ -40,9 +46,13 @@ class Sweeper:
         self._next = time.monotonic() + _PAUSE
         now = self._clock() if self._clock else None
         end = self._block + _BLOCKS
-        cursor = await session.connection.execute(
-            self._sql, (f"({self._block},0)", f"({end},0)", now, _GRACE, _ROWS, self._table)
-        )
+        window = f"({self._block},0)", f"({end},0)"
+        try:
+            cursor = await session.connection.execute(self._sql, (*window, now, _GRACE, _ROWS, self._table))
+        except InsufficientPrivilege as error:
+            self._next = inf
+            logger.warning("rows that have expired stay in the table %s: %s", self._table, error)
+            return
         gone, blocks = await cursor.fetchone() or (0, 0)
         if gone:
             self._next = 0.0

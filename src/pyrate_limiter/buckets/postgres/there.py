@@ -9,10 +9,11 @@ from psycopg.errors import SerializationFailure
 
 from ...clocks import Clock, warn_set_back
 from ...decisions import Answer, Ask
-from .connections import Session
 from .keys import Keys
 from .layout import Layout
 from .schema import Schema
+from .session import Session
+from .sources import Connection
 
 _HEADER = 3
 """The function returns the server's clock, whether it came too late, by how much a key's stamps lay ahead of the clock;
@@ -31,6 +32,14 @@ class DecideThere:
         self._clock = clock
         self._numbers = _array(layout.numbers)
         self._call = schema.statement("call", layout.kind or "")
+
+    async def warm(self, connection: Connection) -> None:
+        """Let a new connection get to know the function; otherwise its first decision takes two trips.
+
+        It is called as it will be, with parameters of the same types, but with nothing to decide, and too late.
+        """
+        now = self._clock() if self._clock else None
+        await connection.execute(self._call, (*_columns([], []), self._numbers, now, -_MOST), prepare=True)
 
     async def __call__(self, asks: Sequence[Ask], session: Session, seconds: float) -> list[Answer]:
         """Decide a batch within so many seconds.
