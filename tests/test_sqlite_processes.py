@@ -186,13 +186,18 @@ def child(bucket, line):
     database = opened(bucket)
     if not fresh:
         ask(database)
-    lines = itertools.count(1)
+    moments = itertools.count(1)
+    def live():
+        if next(moments) == line:
+            os.kill(os.getpid(), signal.SIGKILL)
     def trace(frame, event, argument):
         if "pyrate_limiter" not in frame.f_code.co_filename:
             return None
-        if event == "line" and next(lines) == line:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if event == "line":
+            live()
         return trace
+    # One line may run a statement many times over, as it does for the rows of a batch.
+    database.set_trace_callback(lambda statement: live())
     sys.settrace(trace)
     ask(database)
     os._exit(0)
