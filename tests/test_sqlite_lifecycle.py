@@ -264,6 +264,20 @@ def test_what_a_bucket_leaves_open_that_nobody_has_any_more_is_closed_at_the_nex
     assert keeper._open <= before
 
 
+async def test_a_connection_that_failed_is_closed_whoever_opens_one_meanwhile(path):
+    bucket = SQLiteBucket(PLENTY, path)
+    await bucket.take()
+    (failed,) = bucket._drivers.values()
+    path.unlink()
+    with pytest.raises(StoreError, match="removed while in use"):
+        await failed.apply([])
+    await anyio.to_thread.run_sync(anyio.run, bucket.take)  # by another loop
+    assert (await bucket.take()).allowed
+    assert failed.closed
+    assert failed not in keeper._open
+    await bucket.aclose()
+
+
 async def test_closing_twice_is_as_good_as_once(path):
     bucket = SQLiteBucket(PLENTY, path)
     await bucket.take()
