@@ -604,6 +604,17 @@ def test_a_temporary_file_is_private_and_goes_with_its_bucket():
     assert not folder.exists()
 
 
+def test_a_copy_counts_in_the_same_temporary_file_wherever_its_process_has_such_files(tmp_path, monkeypatch):
+    bucket = SQLiteBucket.temporary(FIVE)
+    assert anyio.run(bucket.take, 5).allowed
+    sent = pickle.dumps(bucket)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    copy = pickle.loads(sent)
+    assert not anyio.run(copy.take).allowed
+    monkeypatch.undo()
+    anyio.run(bucket.aclose)
+
+
 def test_a_temporary_file_goes_when_nobody_has_the_bucket_any_more():
     bucket = SQLiteBucket.temporary(FIVE)
     folder = Path(os.fspath(bucket._place)).parent

@@ -87,7 +87,8 @@ class Temporary(File):
         return os.path.join(self._folder, "limits.db")
 
     def __reduce__(self) -> tuple[type[Temporary], tuple[str]]:
-        return Temporary, (self._path,)
+        # Where it is, since another process may have its temporary files elsewhere.
+        return Temporary, (self._folder,)
 
     @property
     def _folder(self) -> str:
