@@ -25,8 +25,9 @@ from pyrate_limiter.algorithms import (
     decide,
 )
 from pyrate_limiter.buckets import SQLiteBucket
-from pyrate_limiter.buckets.sqlite import boottime
+from pyrate_limiter.buckets.sqlite import boottime, connection
 from pyrate_limiter.buckets.sqlite.connection import Database
+from pyrate_limiter.buckets.sqlite.places import File
 from pyrate_limiter.clocks import wall
 from pyrate_limiter.decisions import FOREVER, RESET, Ask
 from pyrate_limiter.errors import StoreError
@@ -163,6 +164,26 @@ def test_what_a_transaction_that_failed_has_decided_is_forgotten(path, algorithm
         looks = ask(database, Ask("a", 0), Ask("b", 0))
         ask(database, Ask("a", RESET), Ask("a", 1))
         assert looks == ask(database, Ask("a", 0), Ask("b", 0))
+
+
+@pytest.mark.parametrize("where", ["file", "memory"])
+def test_a_fork_waits_while_a_database_is_being_opened(path, monkeypatch, where):
+    bucket, seen = SQLiteBucket(FIVE, path if where == "file" else None, use_file_lock=where == "file"), []
+    database = Database(bucket._plan)
+
+    def watched(usual):
+        def watching(*arguments):
+            seen.append(database.gate.locked())
+            return usual(*arguments)
+
+        return watching
+
+    for owner, name in ((type(bucket._place), "prepare"), (connection, "Turns")):
+        monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+    with closing(database):
+        database.open()
+        ask(database, Ask("a", 1))
+    assert seen == ([True, True] if where == "file" else [True])
 
 
 def raiser(error):
@@ -345,6 +366,18 @@ def test_processes_that_live_for_one_call_sweep_too(path):
     assert query(path, "SELECT count(*) FROM pyrate_limiter")[0][0] < 30
 
 
+def test_they_sweep_behind_rows_that_stay_as_well(path):
+    clock = ManualClock()
+    random.seed(1)
+    with opened(SQLiteBucket(Rate(1, Duration.WEEK), path, clock=clock)) as database:
+        ask(database, *[Ask(str(i), 1) for i in range(50)])
+    for i in range(60):
+        clock.advance(3)
+        with opened(SQLiteBucket(Rate(1, Duration.SECOND), path, clock=clock)) as database:
+            ask(database, Ask(str(i), 1))
+    assert query(path, "SELECT count(*) FROM pyrate_limiter")[0][0] < 50 + 30
+
+
 def test_the_log_of_a_high_limit_stays_short(path):
     clock = ManualClock()
     with opened(SQLiteBucket(Rate(10**9, Duration.SECOND), path, clock=clock)) as database:
@@ -500,6 +533,23 @@ async def test_a_file_replaced_in_use_is_an_error_and_the_next_call_counts_in_th
         await bucket.take(key="a")
     assert (await bucket.take(key="a")).remaining == 1
     await bucket.aclose()
+
+
+def test_a_file_replaced_while_it_is_being_opened_is_not_counted_in(path, tmp_path, monkeypatch):
+    bucket, other = SQLiteBucket(FIVE, path), SQLiteBucket(FIVE, tmp_path / "other.db")
+    for one, weight in ((bucket, 1), (other, 3)):
+        with opened(one) as database:
+            ask(database, Ask("a", weight))
+
+    def replaced(place):
+        if (tmp_path / "other.db").exists():
+            (tmp_path / "other.db").rename(path)
+        return usual(place)
+
+    usual = File.identity
+    monkeypatch.setattr(File, "identity", replaced)
+    with opened(bucket) as database:
+        assert ask(database, Ask("a", 0))[0].remaining == 2
 
 
 async def test_a_table_dropped_in_use_is_an_error_and_the_next_call_makes_a_new_one(path):

@@ -311,8 +311,10 @@ async def test_what_is_locked_for_too_long_is_an_error_not_a_refusal(path, locke
     bucket = SQLiteBucket(PLENTY, path)
     with pytest.raises(StoreError, match="locked; look for a process that holds a transaction open"):
         await bucket.take()
+    (driver,) = bucket._drivers.values()
     locked.execute("COMMIT")
     assert (await bucket.take()).allowed
+    assert list(bucket._drivers.values()) == [driver]  # there was nothing wrong with it
     await bucket.aclose()
 
 

@@ -103,10 +103,11 @@ class Database(sqlite3.Connection):
         place = self._plan.place
         forks.add(self)
         try:
-            name = place.prepare()
             with self.gate:
+                name, before = place.prepare(), place.identity()
                 super().__init__(name, timeout=0, isolation_level=None, check_same_thread=False, uri=place.uri)
-                self._identity = place.identity()
+                # The one before, if there was one: if another one took its name just now, the first batch says so.
+                self._identity = before or place.identity()
         except _FAULTS as error:
             raise store_error(place, error) from error
 
@@ -158,7 +159,8 @@ class Database(sqlite3.Connection):
             self._insist(partial(self._run, f"PRAGMA {pragma}"))
         clock = self._insist(lambda: self._transact(self._create))
         if plan.use_file_lock:
-            self._turns = Turns(plan.place.lock_file)
+            with self.gate:  # a child forked between its opening and here would keep it open
+                self._turns = Turns(plan.place.lock_file)
         self._clock = clock
         return clock
 
@@ -206,12 +208,12 @@ class Database(sqlite3.Connection):
 
     def _require_in_place(self) -> None:
         """Raise unless the path still names the file that is open here: other processes would count in another one."""
-        try:
-            identity = self._plan.place.identity()
-        except FileNotFoundError:
-            raise UnusableError("it was removed while in use; the next call makes a new one") from None
-        if identity != self._identity:
-            raise UnusableError("it was replaced while in use; the next call opens the new one")
+        identity = self._plan.place.identity()
+        if identity == self._identity:
+            return
+        if identity is None:
+            raise UnusableError("it was removed while in use; the next call makes a new one")
+        raise UnusableError("it was replaced while in use; the next call opens the new one")
 
     def _run(self, statement: str) -> None:
         # A cursor must not outlive the gate: it asks SQLite for something even when it goes.

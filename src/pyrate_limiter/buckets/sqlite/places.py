@@ -12,7 +12,7 @@ from typing import NoReturn, TypeAlias
 from ...errors import StoreError
 
 Identity: TypeAlias = tuple[int, int] | None
-"""What tells a file from another one that took its name: device and inode."""
+"""What tells a file from another one that took its name: device and inode; None if there is none."""
 
 _ADVICE = {
     sqlite3.SQLITE_FULL: "free some space on its disk",
@@ -60,7 +60,10 @@ class File:
 
     def identity(self) -> Identity:
         """Return which file this is now; by its name: closing any descriptor of it would drop SQLite's locks."""
-        found = os.stat(self)
+        try:
+            found = os.stat(self)
+        except FileNotFoundError:
+            return None
         return found.st_dev, found.st_ino
 
     def remove(self) -> None:
