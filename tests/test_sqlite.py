@@ -34,6 +34,8 @@ from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing import ManualClock
 
+from .programs import run_program
+
 ALGORITHMS = [SlidingWindowLog, GCRA, TokenBucket, LeakyBucket, FixedWindow, SlidingWindowCounter]
 FIVE = Rate(5, Duration.MINUTE)
 
@@ -253,6 +255,11 @@ def test_a_time_namespace_counts_as_another_boot(monkeypatch, tmp_path):
         monkeypatch.setattr(boottime, "_NAMESPACE", tmp_path / namespace)
         names.append(boottime.boot())
     assert names == ["b00t time:[1]", "b00t time:[2]", "b00t"]
+
+
+def test_it_goes_on_while_the_host_is_suspended(monkeypatch):
+    monkeypatch.setattr(boottime.time, "clock_gettime_ns", {time.CLOCK_BOOTTIME: 5_000_000}.get)
+    assert boottime.since_boot() == 5000
 
 
 def test_without_a_clock_since_boot_it_is_the_wall_clock(path, monkeypatch):
@@ -509,6 +516,35 @@ def test_a_full_disk_is_an_error_and_passes_when_there_is_room(path):
         assert ask(database, Ask("a", 1))[0].remaining == 3
         database.execute(f"PRAGMA max_page_count = {100 * pages}")
         assert ask(database, *[Ask(f"x {j}", 1) for j in range(50)])[0].wait == 0
+
+
+FAILING_WRITES = """
+import asyncio, resource, sys
+from pyrate_limiter import Rate, SQLiteBucket, StoreError
+def let_files_grow_to(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+async def main():
+    bucket = SQLiteBucket(Rate(5, 60_000), sys.argv[1])
+    await bucket.take()
+    let_files_grow_to(4096)
+    for _ in range(2):
+        try:
+            await bucket.take()
+        except StoreError as error:
+            print(error)
+    let_files_grow_to(resource.RLIM_INFINITY)
+    print((await bucket.take()).remaining)
+    await bucket.aclose()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_a_write_that_fails_is_an_error_and_passes_with_its_cause(path):
+    first, second, remaining = run_program(FAILING_WRITES, str(path)).splitlines()
+    assert first == second
+    assert first.startswith(f"the SQLite database {str(path)!r} cannot be used: disk I/O error; look for a full")
+    assert remaining == "3"
 
 
 async def test_a_file_removed_in_use_is_an_error_and_the_next_call_makes_a_new_one(path):

@@ -289,7 +289,13 @@ async def test_closing_twice_is_as_good_as_once(path):
 # Waiting for the database, and leaving.
 
 
-async def test_a_busy_database_is_waited_for(path, locked):
+@pytest.mark.parametrize("lock", ["a log, IMMEDIATE", "no log, IMMEDIATE", "no log, EXCLUSIVE"])
+async def test_a_busy_database_is_waited_for(path, locked, lock):
+    mode, kind = lock.split(", ")
+    if mode == "no log":  # what an application left, before a bucket came to it
+        locked.execute("COMMIT")
+        locked.execute("PRAGMA journal_mode = DELETE")
+        locked.execute(f"BEGIN {kind}")
     bucket = SQLiteBucket(PLENTY, path)
     decisions = []
 
