@@ -195,6 +195,19 @@ def raiser(error):
     return failing
 
 
+def test_whatever_fails_is_told_to_those_whose_batch_it_was_and_to_nobody_else(path):
+    clock = iter([10**9, "no number", 10**9]).__next__
+    with opened(SQLiteBucket(FIVE, path, clock=clock)) as database:
+        calls = [database.submit([Ask("a", 1)]) for _ in range(3)]
+        for _ in calls:
+            database.commit()
+        assert calls[0].outcome()[0].remaining == 4
+        with pytest.raises(TypeError, match="not supported"):
+            calls[1].outcome()
+        assert calls[2].outcome()[0].remaining == 3
+        assert database.sound
+
+
 def test_a_full_window_stays_full_when_another_opens_the_file(path):
     for expected in ([True] * 5 + [False] * 2, [False]):
         with opened(SQLiteBucket(FIVE, path)) as database:

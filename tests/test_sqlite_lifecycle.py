@@ -278,6 +278,29 @@ async def test_a_connection_that_failed_is_closed_whoever_opens_one_meanwhile(pa
     await bucket.aclose()
 
 
+async def test_an_opening_that_fails_leaves_nothing_behind(tmp_path):
+    before = set(keeper._open)
+    bucket = SQLiteBucket(PLENTY, tmp_path)
+    for _ in range(3):
+        with pytest.raises(StoreError, match="unable to open"):
+            await bucket.take()
+    assert keeper._open <= before
+    assert not bucket._drivers
+    await bucket.aclose()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /dev/fd")
+def test_closing_leaves_no_descriptor_open(path):
+    database = Database(SQLiteBucket(PLENTY, path, use_file_lock=True)._plan)
+    before = len(os.listdir("/dev/fd"))
+    with closing(database):
+        database.open()
+        database.submit([Ask("", 1)])
+        database.commit()
+        assert len(os.listdir("/dev/fd")) >= before + 4  # the database, its log, the log's index, the lock
+    assert len(os.listdir("/dev/fd")) <= before
+
+
 async def test_closing_twice_is_as_good_as_once(path):
     bucket = SQLiteBucket(PLENTY, path)
     await bucket.take()
@@ -333,6 +356,30 @@ async def test_a_batch_left_before_it_began_is_never_decided(path):
             await bucket._apply([Ask("", 100)])
         other.execute("ROLLBACK")
     assert (await bucket.peek()).remaining == 10**6 - 1
+    await bucket.aclose()
+
+
+async def test_a_connection_is_used_by_one_thread_at_a_time(path, monkeypatch):
+    inside, seen = set(), []
+
+    def watched(database):
+        seen.append(set(inside))
+        inside.add(threading.current_thread())
+        usual(database)
+        inside.clear()
+
+    bucket, usual = SQLiteBucket(PLENTY, path), Database.commit
+    await bucket.take()
+    monkeypatch.setattr(Database, "commit", watched)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            with anyio.move_on_after(0.03):
+                await bucket._apply([Ask("", 1)])
+        other.execute("ROLLBACK")
+    await bucket.take()
+    assert seen
+    assert not any(seen)
     await bucket.aclose()
 
 
