@@ -20,12 +20,20 @@ from pyrate_limiter.buckets.sqlite.lifetimes import keeper
 
 PLENTY = Rate(10**6, 600_000)
 PRELUDE = """
-import asyncio, os, sqlite3, sys, threading, time
+import asyncio, atexit, os, sqlite3, sys, threading, time, warnings
 import anyio, trio
 from pyrate_limiter import Limiter, Rate
 from pyrate_limiter.buckets import SQLiteBucket
 PATH = sys.argv[1]
 bucket = SQLiteBucket(Rate(10**6, 600_000), PATH)
+def leave_in_the_middle(until):
+    global loop, task
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(bucket.take())
+    loop.run_until_complete(until())
+    # What asyncio has to say of that is not what is tested.
+    warnings.simplefilter("ignore")
+    loop.call_exception_handler = lambda context: None
 """
 
 
@@ -111,6 +119,32 @@ def slowly(database, shut=Database.shut):
     shut(database)
 Database.shut = slowly
 assert Limiter(bucket).try_acquire('a')
+""",
+        0,
+    ),
+    "a loop that is left while it waits for the database": (
+        """
+other = sqlite3.connect(PATH, isolation_level=None)
+atexit.register(other.close)
+other.execute("PRAGMA journal_mode = WAL")
+other.execute("BEGIN IMMEDIATE")
+leave_in_the_middle(lambda: asyncio.sleep(0.05))
+""",
+        0,
+    ),
+    "a loop that is left while a database is being opened": (
+        """
+from pyrate_limiter.buckets.sqlite.connection import Database
+begun = threading.Event()
+def slowly(database, usual=Database.open):
+    begun.set()
+    time.sleep(0.1)
+    usual(database)
+Database.open = slowly
+async def until_begun():
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+leave_in_the_middle(until_begun)
 """,
         0,
     ),

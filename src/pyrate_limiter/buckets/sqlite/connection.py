@@ -140,7 +140,6 @@ class Database(sqlite3.Connection):
 
     def shut(self) -> None:
         """Close, by somebody who holds the gate; a database that was never open is as good as closed."""
-        self.closing = True
         with contextlib.suppress(sqlite3.Error):
             super().close()
         self._turns.close()
