@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -280,6 +281,20 @@ def test_without_a_clock_since_boot_it_is_the_wall_clock(path, monkeypatch):
     with opened(SQLiteBucket(FIVE, path.with_name("other.db"))) as database:
         before = wall()
         assert before <= ask(database, Ask("a", 1))[0].at <= wall()
+
+
+def test_a_lock_is_looked_at_all_the_time_and_less_often_once_it_has_lasted(path, monkeypatch):
+    naps = []
+    monkeypatch.setattr(connection, "time", SimpleNamespace(sleep=naps.append, monotonic=lambda: sum(naps)))
+    monkeypatch.setattr(connection, "_LONGEST", 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, opened(SQLiteBucket(FIVE, path)) as database:
+        ask(database, Ask("a", 1))
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            ask(database, Ask("a", 1))
+    assert sum(naps) == pytest.approx(0.1, abs=0.002)
+    assert set(naps[:990]) == {0.00005}
+    assert set(naps[1010:]) == {0.001}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the lock is held by flock")
@@ -599,6 +614,21 @@ def test_a_file_replaced_while_it_is_being_opened_is_not_counted_in(path, tmp_pa
     monkeypatch.setattr(File, "identity", replaced)
     with opened(bucket) as database:
         assert ask(database, Ask("a", 0))[0].remaining == 2
+
+
+@pytest.mark.parametrize("removed", [["-wal"], ["-shm"], ["-wal", "-shm"]])
+async def test_files_beside_it_that_are_removed_in_use_are_an_error_and_the_next_call_counts_on(
+    path, monkeypatch, removed
+):
+    monkeypatch.setattr(connection, "_LOOK", 0)
+    bucket = SQLiteBucket(FIVE, path)
+    assert (await bucket.take(3, key="a")).allowed
+    for companion in removed:
+        os.remove(f"{path}{companion}")
+    with pytest.raises(StoreError, match="-wal or -shm was removed while in use"):
+        await bucket.take(key="a")
+    assert (await bucket.take(key="a")).remaining == 1
+    await bucket.aclose()
 
 
 async def test_a_table_dropped_in_use_is_an_error_and_the_next_call_makes_a_new_one(path):

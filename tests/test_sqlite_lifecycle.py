@@ -283,6 +283,7 @@ def test_a_loop_closed_without_a_word_is_tidied_up_by_the_next_one(path):
     assert len(bucket._drivers) == 1
     asyncio.run(bucket.take())
     assert keeper._open <= before
+    assert loop not in keeper._loops
 
 
 def test_what_a_bucket_leaves_open_that_nobody_has_any_more_is_closed_at_the_next_opening(path):
@@ -341,6 +342,19 @@ async def test_closing_twice_is_as_good_as_once(path):
     await bucket.aclose()
     await bucket.aclose()
     assert companions(path) == ["limits.db"]
+
+
+def test_nothing_is_closed_while_it_is_in_use(path):
+    database = Database(SQLiteBucket(PLENTY, path)._plan)
+    database.open()
+    closer = threading.Thread(target=database.close)
+    with database.gate:
+        closer.start()
+        closer.join(0.02)
+        assert database.execute("SELECT 1").fetchall() == [(1,)]
+    closer.join()
+    with pytest.raises(sqlite3.ProgrammingError):
+        database.execute("SELECT 1")
 
 
 # Waiting for the database, and leaving.
