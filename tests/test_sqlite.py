@@ -454,6 +454,20 @@ def test_a_crash_of_the_process_loses_nothing_and_a_commit_does_not_wait_for_the
         assert database.execute("PRAGMA synchronous").fetchall() == [(normal,)]
 
 
+def test_the_log_is_cut_when_a_long_read_has_made_it_grow(path):
+    log, keys = Path(f"{path}-wal"), [f"{i} {'x' * 2000}" for i in range(100)]
+    with opened(SQLiteBucket(FIVE, path)) as database, closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        ask(database, Ask("a", 1))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM pyrate_limiter").fetchall()
+        while log.stat().st_size <= 5 << 20:
+            ask(database, *[Ask(key, 1) for key in keys], *[Ask(key, RESET) for key in keys])
+        reader.execute("COMMIT")
+        ask(database, Ask("a", 1))
+        ask(database, Ask("a", 1))
+        assert log.stat().st_size <= 4 << 20
+
+
 def test_missing_folders_are_made(tmp_path):
     with opened(SQLiteBucket(FIVE, tmp_path / "a" / "b" / "c.db")) as database:
         assert ask(database, Ask("a", 1))[0].wait == 0
@@ -581,6 +595,7 @@ async def test_a_file_removed_in_use_is_an_error_and_the_next_call_makes_a_new_o
     path.unlink()
     with pytest.raises(StoreError, match="removed while in use"):
         await bucket.take(key="a")
+    assert not bucket._drivers  # so that it does not hinder others, if nobody calls here any more
     assert (await bucket.take(key="a")).remaining == 4
     await bucket.aclose()
 

@@ -20,7 +20,7 @@ from pyrate_limiter.buckets.sqlite.lifetimes import keeper
 
 PLENTY = Rate(10**6, 600_000)
 PRELUDE = """
-import asyncio, atexit, os, sqlite3, sys, threading, time, warnings
+import asyncio, atexit, os, signal, sqlite3, sys, threading, time, warnings
 import anyio, trio
 from pyrate_limiter import Limiter, Rate
 from pyrate_limiter.buckets import SQLiteBucket
@@ -286,6 +286,13 @@ def test_a_loop_closed_without_a_word_is_tidied_up_by_the_next_one(path):
     assert loop not in keeper._loops
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_loop_that_has_ended_is_forgotten(path, backend):
+    before = set(keeper._loops)
+    anyio.run(SQLiteBucket(PLENTY, path).take, backend=backend)
+    assert set(keeper._loops) <= before
+
+
 def test_what_a_bucket_leaves_open_that_nobody_has_any_more_is_closed_at_the_next_opening(path):
     before = set(keeper._open)
 
@@ -496,6 +503,24 @@ def test_children_forked_under_load_work_and_count_right(path):
     assert run(FORK, path) == ["0"] * 12 + ["10"] * 12 + ["0"]
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+FORKED_EXIT = """
+assert Limiter(bucket).try_acquire("a")
+asyncio.run(bucket.take())
+if pid := os.fork():
+    print(os.waitpid(pid, 0)[1])
+else:
+    signal.alarm(10)  # rather than to hang
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(bucket.take())
+    loop.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_that_closes_nothing_ends_cleanly(path):
+    assert run(FORKED_EXIT, path) == ["0"]
 
 
 INHERITED = """
