@@ -413,6 +413,15 @@ def test_they_sweep_behind_rows_that_stay_as_well(path):
     assert query(path, "SELECT count(*) FROM pyrate_limiter")[0][0] < 50 + 30
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda kind: kind.__name__)
+def test_what_expires_beyond_the_integers_of_sqlite_is_kept_as_well(path, algorithm):
+    bucket = SQLiteBucket(Rate(1, 10**16), path, algorithm=algorithm)
+    with opened(bucket) as database:
+        assert ask(database, Ask("a", 1))[0].wait == 0
+    with opened(bucket) as database:
+        assert ask(database, Ask("a", 1))[0].wait > 0
+
+
 def test_the_log_of_a_high_limit_stays_short(path):
     clock = ManualClock()
     with opened(SQLiteBucket(Rate(10**9, Duration.SECOND), path, clock=clock)) as database:
@@ -612,6 +621,13 @@ async def test_a_file_replaced_in_use_is_an_error_and_the_next_call_counts_in_th
         await bucket.take(key="a")
     assert (await bucket.take(key="a")).remaining == 1
     await bucket.aclose()
+
+
+def test_a_file_of_another_disk_is_another_file_whatever_its_number(path, monkeypatch):
+    files = iter([SimpleNamespace(st_dev=disk, st_ino=7) for disk in (1, 2)])
+    monkeypatch.setattr(os, "stat", lambda _: next(files))
+    place = File(str(path))
+    assert place.identity() != place.identity()
 
 
 def test_a_file_replaced_while_it_is_being_opened_is_not_counted_in(path, tmp_path, monkeypatch):
