@@ -21,7 +21,7 @@ from pyrate_limiter.buckets.sqlite.lifetimes import keeper
 PLENTY = Rate(10**6, 600_000)
 PRELUDE = """
 import asyncio, atexit, os, signal, sqlite3, sys, threading, time, warnings
-import anyio, trio
+import anyio
 from pyrate_limiter import Limiter, Rate
 from pyrate_limiter.buckets import SQLiteBucket
 PATH = sys.argv[1]
@@ -455,7 +455,7 @@ async def test_batches_left_at_any_moment_leave_the_connection_whole(path):
 # Fork.
 
 FORK = """
-import mmap
+import mmap, trio
 from struct import pack_into, unpack_from
 bucket = SQLiteBucket(Rate(10**6, 600_000), PATH, use_file_lock=True)
 shared = mmap.mmap(-1, 4096)
@@ -512,6 +512,7 @@ if pid := os.fork():
     print(os.waitpid(pid, 0)[1])
 else:
     signal.alarm(10)  # rather than to hang
+    assert not bucket._drivers
     loop = asyncio.new_event_loop()
     loop.run_until_complete(bucket.take())
     loop.close()

@@ -228,19 +228,20 @@ print(json.dumps([counts, slowest]))
 """
 
 
-def test_a_kill_at_any_line_leaves_the_old_state_or_the_new(start):
-    counts, slowest = said_by(start(AT_EACH_LINE, "seasoned", "1", "1"))
-    assert {tuple(count) for count in counts} == {(2, 2), (3, 3)}
-    assert len(counts) > 100
-    assert slowest < 1
-
-
 @pytest.fixture
 def quick_folder():
     """A folder in memory where there is one: a kill leaves there what it leaves on a disk, and sooner."""
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(folder)
+
+
+def test_a_kill_at_any_line_leaves_the_old_state_or_the_new(start, path, quick_folder):
+    path.touch()
+    counts, slowest = said_by(start(AT_EACH_LINE, "seasoned", "1", "1", at=quick_folder / "limits.db"))
+    assert {tuple(count) for count in counts} == {(2, 2), (3, 3)}
+    assert len(counts) > 100
+    assert slowest < 1
 
 
 def test_a_kill_at_any_line_of_the_first_batch_of_all_leaves_nothing_or_all_of_it(start, path, quick_folder):
