@@ -1,6 +1,8 @@
 """The bucket in an SQLite database: its decisions, its rows, and what it says of a damaged one."""
 
+import asyncio
 import gc
+import itertools
 import os
 import pickle
 import random
@@ -630,21 +632,26 @@ def test_a_file_of_another_disk_is_another_file_whatever_its_number(path, monkey
     assert place.identity() != place.identity()
 
 
-def test_a_file_replaced_while_it_is_being_opened_is_not_counted_in(path, tmp_path, monkeypatch):
-    bucket, other = SQLiteBucket(FIVE, path), SQLiteBucket(FIVE, tmp_path / "other.db")
+@pytest.mark.parametrize("look", [1, 2])
+def test_a_file_replaced_while_it_is_being_opened_is_not_counted_in(path, tmp_path, monkeypatch, look):
+    bucket, other, looks = SQLiteBucket(FIVE, path), SQLiteBucket(FIVE, tmp_path / "other.db"), itertools.count(1)
     for one, weight in ((bucket, 1), (other, 3)):
         with opened(one) as database:
             ask(database, Ask("a", weight))
 
-    def replaced(place):
-        if (tmp_path / "other.db").exists():
+    def identity(place):
+        if next(looks) == look:
             (tmp_path / "other.db").rename(path)
         return usual(place)
 
     usual = File.identity
-    monkeypatch.setattr(File, "identity", replaced)
+    monkeypatch.setattr(File, "identity", identity)
     with opened(bucket) as database:
-        assert ask(database, Ask("a", 0))[0].remaining == 2
+        if look == 1:  # before it was opened
+            assert ask(database, Ask("a", 0))[0].remaining == 2
+        else:
+            with pytest.raises(StoreError, match="replaced while in use"):
+                ask(database, Ask("a", 0))
 
 
 @pytest.mark.parametrize("removed", [["-wal"], ["-shm"], ["-wal", "-shm"]])
@@ -773,6 +780,21 @@ def test_a_copy_counts_in_the_same_temporary_file_wherever_its_process_has_such_
     assert not anyio.run(copy.take).allowed
     monkeypatch.undo()
     anyio.run(bucket.aclose)
+
+
+def test_a_temporary_file_stays_while_another_loop_has_it_open():
+    async def use_and_close():
+        assert (await bucket.take()).allowed
+        await bucket.aclose()
+
+    bucket, loop = SQLiteBucket.temporary(FIVE), asyncio.new_event_loop()
+    loop.run_until_complete(bucket.take())
+    asyncio.run(use_and_close())
+    assert os.path.exists(bucket._place)
+    loop.run_until_complete(bucket.aclose())
+    assert not os.path.exists(bucket._place)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 def test_a_temporary_file_goes_when_nobody_has_the_bucket_any_more():
