@@ -1,6 +1,8 @@
 """The bucket in an SQLite database: its decisions, its rows, and what it says of a damaged one."""
 
+import asyncio
 import gc
+import itertools
 import os
 import pickle
 import random
@@ -10,6 +12,7 @@ import tempfile
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -25,13 +28,16 @@ from pyrate_limiter.algorithms import (
     decide,
 )
 from pyrate_limiter.buckets import SQLiteBucket
-from pyrate_limiter.buckets.sqlite import boottime
+from pyrate_limiter.buckets.sqlite import boottime, connection
 from pyrate_limiter.buckets.sqlite.connection import Database
+from pyrate_limiter.buckets.sqlite.places import File
 from pyrate_limiter.clocks import wall
 from pyrate_limiter.decisions import FOREVER, RESET, Ask
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing import ManualClock
+
+from .programs import run_program
 
 ALGORITHMS = [SlidingWindowLog, GCRA, TokenBucket, LeakyBucket, FixedWindow, SlidingWindowCounter]
 FIVE = Rate(5, Duration.MINUTE)
@@ -165,11 +171,44 @@ def test_what_a_transaction_that_failed_has_decided_is_forgotten(path, algorithm
         assert looks == ask(database, Ask("a", 0), Ask("b", 0))
 
 
+@pytest.mark.parametrize("where", ["file", "memory"])
+def test_a_fork_waits_while_a_database_is_being_opened(path, monkeypatch, where):
+    bucket, seen = SQLiteBucket(FIVE, path if where == "file" else None, use_file_lock=where == "file"), []
+    database = Database(bucket._plan)
+
+    def watched(usual):
+        def watching(*arguments):
+            seen.append(database.gate.locked())
+            return usual(*arguments)
+
+        return watching
+
+    for owner, name in ((type(bucket._place), "prepare"), (connection, "Turns")):
+        monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+    with closing(database):
+        database.open()
+        ask(database, Ask("a", 1))
+    assert seen == ([True, True] if where == "file" else [True])
+
+
 def raiser(error):
     def failing(*_):
         raise error
 
     return failing
+
+
+def test_whatever_fails_is_told_to_those_whose_batch_it_was_and_to_nobody_else(path):
+    clock = iter([10**9, "no number", 10**9]).__next__
+    with opened(SQLiteBucket(FIVE, path, clock=clock)) as database:
+        calls = [database.submit([Ask("a", 1)]) for _ in range(3)]
+        for _ in calls:
+            database.commit()
+        assert calls[0].outcome()[0].remaining == 4
+        with pytest.raises(TypeError, match="not supported"):
+            calls[1].outcome()
+        assert calls[2].outcome()[0].remaining == 3
+        assert database.sound
 
 
 def test_a_full_window_stays_full_when_another_opens_the_file(path):
@@ -234,11 +273,30 @@ def test_a_time_namespace_counts_as_another_boot(monkeypatch, tmp_path):
     assert names == ["b00t time:[1]", "b00t time:[2]", "b00t"]
 
 
+def test_it_goes_on_while_the_host_is_suspended(monkeypatch):
+    monkeypatch.setattr(boottime.time, "clock_gettime_ns", {time.CLOCK_BOOTTIME: 5_000_000}.get)
+    assert boottime.since_boot() == 5000
+
+
 def test_without_a_clock_since_boot_it_is_the_wall_clock(path, monkeypatch):
     monkeypatch.setattr(boottime, "_BOOT", path)
     with opened(SQLiteBucket(FIVE, path.with_name("other.db"))) as database:
         before = wall()
         assert before <= ask(database, Ask("a", 1))[0].at <= wall()
+
+
+def test_a_lock_is_looked_at_all_the_time_and_less_often_once_it_has_lasted(path, monkeypatch):
+    naps = []
+    monkeypatch.setattr(connection, "time", SimpleNamespace(sleep=naps.append, monotonic=lambda: sum(naps)))
+    monkeypatch.setattr(connection, "_LONGEST", 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, opened(SQLiteBucket(FIVE, path)) as database:
+        ask(database, Ask("a", 1))
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            ask(database, Ask("a", 1))
+    assert sum(naps) == pytest.approx(0.1, abs=0.002)
+    assert set(naps[:990]) == {0.00005}
+    assert set(naps[1010:]) == {0.001}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the lock is held by flock")
@@ -336,13 +394,25 @@ def test_many_new_keys_at_once_are_swept_as_fast_as_they_come(path):
         assert database.execute("SELECT count(*) FROM pyrate_limiter").fetchone()[0] < 1000
 
 
-def test_processes_that_live_for_one_call_sweep_too(path):
+def test_processes_that_live_for_one_call_sweep_too_also_behind_rows_that_stay(path):
     clock = ManualClock()
-    for i in range(60):
-        clock.advance(1)
+    random.seed(1)
+    with opened(SQLiteBucket(Rate(1, Duration.WEEK), path, clock=clock)) as database:
+        ask(database, *[Ask(str(i), 1) for i in range(50)])
+    for i in range(50):
+        clock.advance(3)
         with opened(SQLiteBucket(Rate(1, Duration.SECOND), path, clock=clock)) as database:
             ask(database, Ask(str(i), 1))
-    assert query(path, "SELECT count(*) FROM pyrate_limiter")[0][0] < 30
+    assert query(path, "SELECT count(*) FROM pyrate_limiter")[0][0] < 50 + 30
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda kind: kind.__name__)
+def test_what_expires_beyond_the_integers_of_sqlite_is_kept_as_well(path, algorithm):
+    bucket = SQLiteBucket(Rate(1, 10**16), path, algorithm=algorithm)
+    with opened(bucket) as database:
+        assert ask(database, Ask("a", 1))[0].wait == 0
+    with opened(bucket) as database:
+        assert ask(database, Ask("a", 1))[0].wait > 0
 
 
 def test_the_log_of_a_high_limit_stays_short(path):
@@ -384,6 +454,20 @@ def test_a_crash_of_the_process_loses_nothing_and_a_commit_does_not_wait_for_the
         normal = 1
         assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
         assert database.execute("PRAGMA synchronous").fetchall() == [(normal,)]
+
+
+def test_the_log_is_cut_when_a_long_read_has_made_it_grow(path):
+    log, keys = Path(f"{path}-wal"), [f"{i} {'x' * 2000}" for i in range(100)]
+    with opened(SQLiteBucket(FIVE, path)) as database, closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        ask(database, Ask("a", 1))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM pyrate_limiter").fetchall()
+        while log.stat().st_size <= 5 << 20:
+            ask(database, *[Ask(key, 1) for key in keys], *[Ask(key, RESET) for key in keys])
+        reader.execute("COMMIT")
+        ask(database, Ask("a", 1))
+        ask(database, Ask("a", 1))
+        assert log.stat().st_size <= 4 << 20
 
 
 def test_missing_folders_are_made(tmp_path):
@@ -478,12 +562,42 @@ def test_a_full_disk_is_an_error_and_passes_when_there_is_room(path):
         assert ask(database, *[Ask(f"x {j}", 1) for j in range(50)])[0].wait == 0
 
 
+FAILING_WRITES = """
+import asyncio, resource, sys
+from pyrate_limiter import Rate, SQLiteBucket, StoreError
+def let_files_grow_to(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+async def main():
+    bucket = SQLiteBucket(Rate(5, 60_000), sys.argv[1])
+    await bucket.take()
+    let_files_grow_to(4096)
+    for _ in range(2):
+        try:
+            await bucket.take()
+        except StoreError as error:
+            print(error)
+    let_files_grow_to(resource.RLIM_INFINITY)
+    print((await bucket.take()).remaining)
+    await bucket.aclose()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_a_write_that_fails_is_an_error_and_passes_with_its_cause(path):
+    first, second, remaining = run_program(FAILING_WRITES, str(path)).splitlines()
+    assert first == second
+    assert first.startswith(f"the SQLite database {str(path)!r} cannot be used: disk I/O error; look for a full")
+    assert remaining == "3"
+
+
 async def test_a_file_removed_in_use_is_an_error_and_the_next_call_makes_a_new_one(path):
     bucket = SQLiteBucket(FIVE, path)
     assert (await bucket.take(5, key="a")).allowed
     path.unlink()
     with pytest.raises(StoreError, match="removed while in use"):
         await bucket.take(key="a")
+    assert not bucket._drivers  # so that it does not hinder others, if nobody calls here any more
     assert (await bucket.take(key="a")).remaining == 4
     await bucket.aclose()
 
@@ -497,6 +611,50 @@ async def test_a_file_replaced_in_use_is_an_error_and_the_next_call_counts_in_th
         os.remove(f"{path}{companion}")
     (tmp_path / "other.db").rename(path)
     with pytest.raises(StoreError, match="replaced while in use"):
+        await bucket.take(key="a")
+    assert (await bucket.take(key="a")).remaining == 1
+    await bucket.aclose()
+
+
+def test_a_file_of_another_disk_is_another_file_whatever_its_number(path, monkeypatch):
+    files = iter([SimpleNamespace(st_dev=disk, st_ino=7) for disk in (1, 2)])
+    monkeypatch.setattr(os, "stat", lambda _: next(files))
+    place = File(str(path))
+    assert place.identity() != place.identity()
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_a_file_replaced_while_it_is_being_opened_is_not_counted_in(path, tmp_path, monkeypatch, look):
+    bucket, other, looks = SQLiteBucket(FIVE, path), SQLiteBucket(FIVE, tmp_path / "other.db"), itertools.count(1)
+    for one, weight in ((bucket, 1), (other, 3)):
+        with opened(one) as database:
+            ask(database, Ask("a", weight))
+
+    def identity(place):
+        if next(looks) == look:
+            (tmp_path / "other.db").rename(path)
+        return usual(place)
+
+    usual = File.identity
+    monkeypatch.setattr(File, "identity", identity)
+    with opened(bucket) as database:
+        if look == 1:  # before it was opened
+            assert ask(database, Ask("a", 0))[0].remaining == 2
+        else:
+            with pytest.raises(StoreError, match="replaced while in use"):
+                ask(database, Ask("a", 0))
+
+
+@pytest.mark.parametrize("removed", [["-wal"], ["-shm"], ["-wal", "-shm"]])
+async def test_files_beside_it_that_are_removed_in_use_are_an_error_and_the_next_call_counts_on(
+    path, monkeypatch, removed
+):
+    monkeypatch.setattr(connection, "_LOOK", 0)
+    bucket = SQLiteBucket(FIVE, path)
+    assert (await bucket.take(3, key="a")).allowed
+    for companion in removed:
+        os.remove(f"{path}{companion}")
+    with pytest.raises(StoreError, match="-wal or -shm was removed while in use"):
         await bucket.take(key="a")
     assert (await bucket.take(key="a")).remaining == 1
     await bucket.aclose()
@@ -602,6 +760,32 @@ def test_a_temporary_file_is_private_and_goes_with_its_bucket():
     assert folder.exists()
     anyio.run(bucket.aclose)
     assert not folder.exists()
+
+
+def test_a_copy_counts_in_the_same_temporary_file_wherever_its_process_has_such_files(tmp_path, monkeypatch):
+    bucket = SQLiteBucket.temporary(FIVE)
+    assert anyio.run(bucket.take, 5).allowed
+    sent = pickle.dumps(bucket)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    copy = pickle.loads(sent)
+    assert not anyio.run(copy.take).allowed
+    monkeypatch.undo()
+    anyio.run(bucket.aclose)
+
+
+def test_a_temporary_file_stays_while_another_loop_has_it_open():
+    async def use_and_close():
+        assert (await bucket.take()).allowed
+        await bucket.aclose()
+
+    bucket, loop = SQLiteBucket.temporary(FIVE), asyncio.new_event_loop()
+    loop.run_until_complete(bucket.take())
+    asyncio.run(use_and_close())
+    assert os.path.exists(bucket._place)
+    loop.run_until_complete(bucket.aclose())
+    assert not os.path.exists(bucket._place)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 def test_a_temporary_file_goes_when_nobody_has_the_bucket_any_more():

@@ -20,12 +20,20 @@ from pyrate_limiter.buckets.sqlite.lifetimes import keeper
 
 PLENTY = Rate(10**6, 600_000)
 PRELUDE = """
-import asyncio, os, sqlite3, sys, threading, time
-import anyio, trio
+import asyncio, atexit, os, signal, sqlite3, sys, threading, time, warnings
+import anyio
 from pyrate_limiter import Limiter, Rate
 from pyrate_limiter.buckets import SQLiteBucket
 PATH = sys.argv[1]
 bucket = SQLiteBucket(Rate(10**6, 600_000), PATH)
+def leave_in_the_middle(until):
+    global loop, task
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(bucket.take())
+    loop.run_until_complete(until())
+    # What asyncio has to say of that is not what is tested.
+    warnings.simplefilter("ignore")
+    loop.call_exception_handler = lambda context: None
 """
 
 
@@ -111,6 +119,32 @@ def slowly(database, shut=Database.shut):
     shut(database)
 Database.shut = slowly
 assert Limiter(bucket).try_acquire('a')
+""",
+        0,
+    ),
+    "a loop that is left while it waits for the database": (
+        """
+other = sqlite3.connect(PATH, isolation_level=None)
+atexit.register(other.close)
+other.execute("PRAGMA journal_mode = WAL")
+other.execute("BEGIN IMMEDIATE")
+leave_in_the_middle(lambda: asyncio.sleep(0.05))
+""",
+        0,
+    ),
+    "a loop that is left while a database is being opened": (
+        """
+from pyrate_limiter.buckets.sqlite.connection import Database
+begun = threading.Event()
+def slowly(database, usual=Database.open):
+    begun.set()
+    time.sleep(0.1)
+    usual(database)
+Database.open = slowly
+async def until_begun():
+    while not begun.is_set():
+        await asyncio.sleep(0.001)
+leave_in_the_middle(until_begun)
 """,
         0,
     ),
@@ -200,7 +234,7 @@ began.wait()
     assert run(script, path) == ["done"]
 
 
-@pytest.mark.parametrize(("backend", "times"), [("asyncio", 200), ("trio", 30)])
+@pytest.mark.parametrize(("backend", "times"), [("asyncio", 200), ("trio", 20)])
 def test_many_loops_leave_nothing_behind(path, backend, times):
     script = f"""
 limiter = Limiter(bucket, async_wrapper=True)
@@ -249,6 +283,14 @@ def test_a_loop_closed_without_a_word_is_tidied_up_by_the_next_one(path):
     assert len(bucket._drivers) == 1
     asyncio.run(bucket.take())
     assert keeper._open <= before
+    assert loop not in keeper._loops
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_loop_that_has_ended_is_forgotten(path, backend):
+    before = set(keeper._loops)
+    anyio.run(SQLiteBucket(PLENTY, path).take, backend=backend)
+    assert set(keeper._loops) <= before
 
 
 def test_what_a_bucket_leaves_open_that_nobody_has_any_more_is_closed_at_the_next_opening(path):
@@ -264,6 +306,43 @@ def test_what_a_bucket_leaves_open_that_nobody_has_any_more_is_closed_at_the_nex
     assert keeper._open <= before
 
 
+async def test_a_connection_that_failed_is_closed_whoever_opens_one_meanwhile(path):
+    bucket = SQLiteBucket(PLENTY, path)
+    await bucket.take()
+    (failed,) = bucket._drivers.values()
+    path.unlink()
+    with pytest.raises(StoreError, match="removed while in use"):
+        await failed.apply([])
+    await anyio.to_thread.run_sync(anyio.run, bucket.take)  # by another loop
+    assert (await bucket.take()).allowed
+    assert failed.closed
+    assert failed not in keeper._open
+    await bucket.aclose()
+
+
+async def test_an_opening_that_fails_leaves_nothing_behind(tmp_path):
+    before = set(keeper._open)
+    bucket = SQLiteBucket(PLENTY, tmp_path)
+    for _ in range(3):
+        with pytest.raises(StoreError, match="unable to open"):
+            await bucket.take()
+    assert keeper._open <= before
+    assert not bucket._drivers
+    await bucket.aclose()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /dev/fd")
+def test_closing_leaves_no_descriptor_open(path):
+    database = Database(SQLiteBucket(PLENTY, path, use_file_lock=True)._plan)
+    before = len(os.listdir("/dev/fd"))
+    with closing(database):
+        database.open()
+        database.submit([Ask("", 1)])
+        database.commit()
+        assert len(os.listdir("/dev/fd")) >= before + 4  # the database, its log, the log's index, the lock
+    assert len(os.listdir("/dev/fd")) <= before
+
+
 async def test_closing_twice_is_as_good_as_once(path):
     bucket = SQLiteBucket(PLENTY, path)
     await bucket.take()
@@ -272,10 +351,29 @@ async def test_closing_twice_is_as_good_as_once(path):
     assert companions(path) == ["limits.db"]
 
 
+def test_nothing_is_closed_while_it_is_in_use(path):
+    database = Database(SQLiteBucket(PLENTY, path)._plan)
+    database.open()
+    closer = threading.Thread(target=database.close)
+    with database.gate:
+        closer.start()
+        closer.join(0.02)
+        assert database.execute("SELECT 1").fetchall() == [(1,)]
+    closer.join()
+    with pytest.raises(sqlite3.ProgrammingError):
+        database.execute("SELECT 1")
+
+
 # Waiting for the database, and leaving.
 
 
-async def test_a_busy_database_is_waited_for(path, locked):
+@pytest.mark.parametrize("lock", ["a log, IMMEDIATE", "no log, IMMEDIATE", "no log, EXCLUSIVE"])
+async def test_a_busy_database_is_waited_for(path, locked, lock):
+    mode, kind = lock.split(", ")
+    if mode == "no log":  # what an application left, before a bucket came to it
+        locked.execute("COMMIT")
+        locked.execute("PRAGMA journal_mode = DELETE")
+        locked.execute(f"BEGIN {kind}")
     bucket = SQLiteBucket(PLENTY, path)
     decisions = []
 
@@ -297,8 +395,10 @@ async def test_what_is_locked_for_too_long_is_an_error_not_a_refusal(path, locke
     bucket = SQLiteBucket(PLENTY, path)
     with pytest.raises(StoreError, match="locked; look for a process that holds a transaction open"):
         await bucket.take()
+    (driver,) = bucket._drivers.values()
     locked.execute("COMMIT")
     assert (await bucket.take()).allowed
+    assert list(bucket._drivers.values()) == [driver]  # there was nothing wrong with it
     await bucket.aclose()
 
 
@@ -311,6 +411,30 @@ async def test_a_batch_left_before_it_began_is_never_decided(path):
             await bucket._apply([Ask("", 100)])
         other.execute("ROLLBACK")
     assert (await bucket.peek()).remaining == 10**6 - 1
+    await bucket.aclose()
+
+
+async def test_a_connection_is_used_by_one_thread_at_a_time(path, monkeypatch):
+    inside, seen = set(), []
+
+    def watched(database):
+        seen.append(set(inside))
+        inside.add(threading.current_thread())
+        usual(database)
+        inside.clear()
+
+    bucket, usual = SQLiteBucket(PLENTY, path), Database.commit
+    await bucket.take()
+    monkeypatch.setattr(Database, "commit", watched)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            with anyio.move_on_after(0.03):
+                await bucket._apply([Ask("", 1)])
+        other.execute("ROLLBACK")
+    await bucket.take()
+    assert seen
+    assert not any(seen)
     await bucket.aclose()
 
 
@@ -331,7 +455,7 @@ async def test_batches_left_at_any_moment_leave_the_connection_whole(path):
 # Fork.
 
 FORK = """
-import mmap
+import mmap, trio
 from struct import pack_into, unpack_from
 bucket = SQLiteBucket(Rate(10**6, 600_000), PATH, use_file_lock=True)
 shared = mmap.mmap(-1, 4096)
@@ -379,6 +503,25 @@ def test_children_forked_under_load_work_and_count_right(path):
     assert run(FORK, path) == ["0"] * 12 + ["10"] * 12 + ["0"]
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+FORKED_EXIT = """
+assert Limiter(bucket).try_acquire("a")
+asyncio.run(bucket.take())
+if pid := os.fork():
+    print(os.waitpid(pid, 0)[1])
+else:
+    signal.alarm(10)  # rather than to hang
+    assert not bucket._drivers
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(bucket.take())
+    loop.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_that_closes_nothing_ends_cleanly(path):
+    assert run(FORKED_EXIT, path) == ["0"]
 
 
 INHERITED = """

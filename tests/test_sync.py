@@ -257,6 +257,27 @@ def test_children_forked_under_load_work() -> None:
     assert output.strip() == "40"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("used", [True, False], ids=["that makes calls", "that makes none"])
+def test_a_forked_child_exits_as_any_process_does(used: bool) -> None:
+    output = run_program(
+        f"""
+        import os, signal, sys, warnings
+        from pyrate_limiter import Limiter, Rate, SQLiteBucket
+        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork beside threads
+        limiter = Limiter(SQLiteBucket(Rate(1000, 60_000)))
+        assert limiter.try_acquire()
+        if pid := os.fork():
+            print(os.waitpid(pid, 0)[1])
+        else:
+            signal.alarm(10)  # rather than to hang
+            assert not {used} or limiter.try_acquire()
+            sys.exit()
+        """
+    )
+    assert output == "0\n"
+
+
 def test_a_thousand_loops_leave_no_thread_behind() -> None:
     output = run_program("""
         import asyncio, threading

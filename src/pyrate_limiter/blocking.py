@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -118,6 +118,10 @@ class Portal:
 
     def forget(self) -> None:
         """Begin anew in a forked child, which has the objects but not the thread."""
+        if self._portal is not None:
+            # Its context manager goes when the child exits, and would wait for the thread to stop it.
+            with suppress(StopIteration):
+                self._portal.stop().send(None)
         self.__init__()  # type: ignore[misc]
 
     def _started(self) -> BlockingPortal:

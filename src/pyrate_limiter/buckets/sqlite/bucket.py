@@ -105,9 +105,10 @@ class SQLiteBucket(AbstractBucket):
                 await self._disconnect()
 
     async def _open(self) -> Driver:
+        await self._disconnect()  # from one that failed when its batch had been left already
         driver = await open_driver(self._plan)
         for token, other in list(self._drivers.items()):
-            if not other.usable:
+            if other.closed:
                 self._drivers.pop(token, None)
         self._drivers[running()] = driver
         return driver
@@ -119,7 +120,7 @@ class SQLiteBucket(AbstractBucket):
 
     async def aclose(self) -> None:
         await super().aclose()
-        if self._place.transient and not any(driver.usable for driver in list(self._drivers.values())):
+        if self._place.transient and all(driver.closed for driver in list(self._drivers.values())):
             await to_thread.run_sync(self._finalizer)
 
     def _forked(self) -> None:

@@ -27,6 +27,8 @@ _SOON, _LATER = 0.05, 0.001
 """A lock that has been held for so long is looked at so much less often, in seconds."""
 _LONGEST = 60.0
 """Seconds after which somebody else's lock is an error: a transaction of ours takes a thousandth of one."""
+_LOOK = 1.0
+"""Seconds between two looks whether the files beside the database are still there: who removes those breaks SQLite."""
 _LOG_SIZE = 4 << 20
 """Bytes that the write-ahead log is cut to, after somebody's long read has made it grow."""
 _FAULTS = (sqlite3.Error, OSError, UnusableError)
@@ -89,6 +91,7 @@ class Database(sqlite3.Connection):
         self._sweep = Sweep(plan.rows)
         self._turns = Turns(None)
         self._clock: Clock | None = None
+        self._look = 0.0
 
     def __del__(self) -> None:
         # It is open only if nobody heard of its opening: who wanted it was cancelled in the meantime.
@@ -103,10 +106,11 @@ class Database(sqlite3.Connection):
         place = self._plan.place
         forks.add(self)
         try:
-            name = place.prepare()
             with self.gate:
+                name, before = place.prepare(), place.identity()
                 super().__init__(name, timeout=0, isolation_level=None, check_same_thread=False, uri=place.uri)
-                self._identity = place.identity()
+                # The one before, if there was one: if another one took its name just now, the first batch says so.
+                self._identity = before or place.identity()
         except _FAULTS as error:
             raise store_error(place, error) from error
 
@@ -139,7 +143,6 @@ class Database(sqlite3.Connection):
 
     def shut(self) -> None:
         """Close, by somebody who holds the gate; a database that was never open is as good as closed."""
-        self.closing = True
         with contextlib.suppress(sqlite3.Error):
             super().close()
         self._turns.close()
@@ -158,7 +161,9 @@ class Database(sqlite3.Connection):
             self._insist(partial(self._run, f"PRAGMA {pragma}"))
         clock = self._insist(lambda: self._transact(self._create))
         if plan.use_file_lock:
-            self._turns = Turns(plan.place.lock_file)
+            with self.gate:  # a child forked between its opening and here would keep it open
+                self._turns = Turns(plan.place.lock_file)
+        self._companions = plan.place.companions()
         self._clock = clock
         return clock
 
@@ -206,12 +211,17 @@ class Database(sqlite3.Connection):
 
     def _require_in_place(self) -> None:
         """Raise unless the path still names the file that is open here: other processes would count in another one."""
-        try:
-            identity = self._plan.place.identity()
-        except FileNotFoundError:
-            raise UnusableError("it was removed while in use; the next call makes a new one") from None
+        place = self._plan.place
+        identity = place.identity()
+        if identity is None and self._identity is not None:
+            raise UnusableError("it was removed while in use; the next call makes a new one")
         if identity != self._identity:
             raise UnusableError("it was replaced while in use; the next call opens the new one")
+        now = time.monotonic()
+        if now >= self._look:
+            self._look = now + _LOOK
+            if place.companions() != self._companions:
+                raise UnusableError("its file -wal or -shm was removed while in use; the next call opens it anew")
 
     def _run(self, statement: str) -> None:
         # A cursor must not outlive the gate: it asks SQLite for something even when it goes.

@@ -40,7 +40,12 @@ class Driver(ABC):
     @property
     def usable(self) -> bool:
         """Whether the next batch may come this way."""
-        return self._database.sound and not self._database.closing
+        return self._database.sound and not self.closed
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or somebody sees to that."""
+        return self._database.closing
 
     async def apply(self, asks: Sequence[Ask]) -> list[Answer]:
         """Decide a batch. If the caller leaves in the middle, it is decided as a whole or not at all.

@@ -26,15 +26,13 @@ class Forks:
 
     SQLite's own locks within a process would stay locked in the child for ever if a thread held one that the child does
     not have. And a child that opens a file while it still has its parent's connection to it gets no lock on the file in
-    the kernel's eyes: it would be as if it were not there. What is closed is kept, since its driver would complain if
-    it went.
+    the kernel's eyes: it would be as if it were not there.
     """
 
     def __init__(self) -> None:
         self._open: weakref.WeakSet[Guarded] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._held: list[Guarded] = []
-        self._inherited: list[Guarded] = []
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before, after_in_parent=self._release, after_in_child=self._child)
 
@@ -59,7 +57,6 @@ class Forks:
         for one in self._held:
             one.shut()
         self._open.clear()
-        self._inherited += self._held
         self._release()
 
 

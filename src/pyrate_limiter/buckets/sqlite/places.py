@@ -12,7 +12,7 @@ from typing import NoReturn, TypeAlias
 from ...errors import StoreError
 
 Identity: TypeAlias = tuple[int, int] | None
-"""What tells a file from another one that took its name: device and inode."""
+"""What tells a file from another one that took its name: device and inode; None if there is none."""
 
 _ADVICE = {
     sqlite3.SQLITE_FULL: "free some space on its disk",
@@ -21,7 +21,7 @@ _ADVICE = {
     sqlite3.SQLITE_NOTADB: "give the path of another file: this one is left as it is",
     sqlite3.SQLITE_CORRUPT: "restore the file, or remove it and start with an empty one",
     sqlite3.SQLITE_BUSY: "look for a process that holds a transaction open, or is stopped",
-    sqlite3.SQLITE_IOERR: "look for a full or failing disk, or for a file beside it that was removed",
+    sqlite3.SQLITE_IOERR: "look for a full or failing disk, or for a process that still has a removed file open",
 }
 
 
@@ -60,8 +60,11 @@ class File:
 
     def identity(self) -> Identity:
         """Return which file this is now; by its name: closing any descriptor of it would drop SQLite's locks."""
-        found = os.stat(self)
-        return found.st_dev, found.st_ino
+        return _identity(self)
+
+    def companions(self) -> list[Identity]:
+        """Return which files the log and its index are now: those who have different ones do not see each other."""
+        return [_identity(f"{os.fspath(self)}{suffix}") for suffix in ("-wal", "-shm")]
 
     def remove(self) -> None:
         """Leave the file where it is: it outlives the bucket."""
@@ -87,7 +90,8 @@ class Temporary(File):
         return os.path.join(self._folder, "limits.db")
 
     def __reduce__(self) -> tuple[type[Temporary], tuple[str]]:
-        return Temporary, (self._path,)
+        # Where it is, since another process may have its temporary files elsewhere.
+        return Temporary, (self._folder,)
 
     @property
     def _folder(self) -> str:
@@ -131,6 +135,10 @@ class Memory:
         """Return None: nobody can replace it."""
         return None
 
+    def companions(self) -> list[Identity]:
+        """Return that there are none."""
+        return []
+
     def remove(self) -> None:
         """Let it go."""
         while self._anchors:
@@ -155,6 +163,14 @@ def as_place(path: str | os.PathLike[str] | None) -> Place:
         raise ValueError(f"there is no file {name!r}: give the path of a database, or None for one in memory")
     # Not abspath: it is watched by tools that look for blocking calls, and buckets are made on event loops too.
     return File(os.path.normpath(os.path.join(os.fsdecode(os.getcwdb()), name)))
+
+
+def _identity(path: str | os.PathLike[str]) -> Identity:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def store_error(place: Place, cause: Exception) -> StoreError:
