@@ -1,7 +1,12 @@
-"""What the tests of PostgresBucket share: a database of their own on the server of the session, and a client."""
+"""What the tests of PostgresBucket share: a database of their own on the server of the session, and clients.
+
+One of them is a process of its own, so this module is quick to import.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -11,12 +16,16 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from pyrate_limiter.algorithms import Algorithm
 from pyrate_limiter.buckets.outage import Fail
 from pyrate_limiter.buckets.postgres import PostgresBucket
+from pyrate_limiter.decisions import Decision
+from pyrate_limiter.rates import Rate
 
 PATIENT = Fail(budget=20)
 """For tests in which the server is slow only because the machine is."""
 patient = partial(PostgresBucket, when_down=PATIENT)
+SHARED = Rate(100, 500)
 
 
 @contextmanager
@@ -75,3 +84,24 @@ class OnePool:
         yield self
         if self._idle is not None:
             await self._idle.close()
+
+
+def work(dsn: str, algorithm: type[Algorithm], seconds: float, start: Any, results: Any) -> None:
+    """Let 25 tasks acquire for so long, and report what they got and how often each did."""
+    decisions: list[Decision] = []
+    served = [0] * 25
+
+    async def one(bucket: PostgresBucket, place: int, end: float) -> None:
+        while time.monotonic() < end:
+            decisions.append(await bucket.acquire())
+            served[place] += 1
+
+    async def main() -> None:
+        async with closing(patient(SHARED, dsn, algorithm=algorithm)) as bucket:
+            await bucket.peek()
+            start.wait(20)
+            end = time.monotonic() + seconds
+            await asyncio.gather(*(one(bucket, place, end) for place in range(25)))
+
+    asyncio.run(main())
+    results.put((decisions, served))

@@ -17,18 +17,17 @@ from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog
 from pyrate_limiter.buckets.outage import Admit, Fail, LocalShare, Refuse, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
 from pyrate_limiter.buckets.postgres.leaving import free_to_leave
-from pyrate_limiter.decisions import Ask, Decision
+from pyrate_limiter.decisions import Ask
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing.stamps import most_in_any
 
-from .postgres import OnePool, closing, database, patient, query
+from .postgres import SHARED, OnePool, closing, database, patient, query, work
 from .proxy import Proxy
 from .servers import PostgresServer
 
 BUDGET = 0.25
 SPARE = 0.05
 MANY = Rate(1000, Duration.HOUR)
-SHARED = Rate(100, 500)
 both_ways = pytest.mark.parametrize("functions", [True, False], ids=["functions", "statements"])
 
 
@@ -395,27 +394,6 @@ async def test_one_process_far_from_its_server_reaches_the_limit(server: Postgre
             stamps = sorted([d.at for d in await asyncio.gather(*(bucket.acquire() for _ in range(400)))])
     # Four windows' worth in three intervals, and for each wait a trip and what the machine adds.
     assert stamps[-1] - stamps[0] < 3 * 200_000 + 300_000
-
-
-def work(dsn: str, algorithm: type[Algorithm], seconds: float, start: Any, results: Any) -> None:
-    """Let 25 tasks acquire for so long, and report what they got and how often each did."""
-    decisions: list[Decision] = []
-    served = [0] * 25
-
-    async def one(bucket: PostgresBucket, place: int, end: float) -> None:
-        while time.monotonic() < end:
-            decisions.append(await bucket.acquire())
-            served[place] += 1
-
-    async def main() -> None:
-        async with closing(patient(SHARED, dsn, algorithm=algorithm)) as bucket:
-            await bucket.peek()
-            start.wait(20)
-            end = time.monotonic() + seconds
-            await asyncio.gather(*(one(bucket, place, end) for place in range(25)))
-
-    asyncio.run(main())
-    results.put((decisions, served))
 
 
 @pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA])

@@ -13,7 +13,7 @@ from display import Run, live, table
 from limits import BACKENDS, MARGIN, Limit
 from rich.console import Console
 from rich.progress import Progress
-from server import running_server
+from wire import running_server
 
 TASKS = 20
 INTERRUPTED = 130

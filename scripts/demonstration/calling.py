@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import httpx
-from server import CLIENT, TOO_MANY
+from wire import CLIENT, TOO_MANY
 
 from pyrate_limiter import Limiter
 from pyrate_limiter.integrations.httpx import RateLimitedTransport

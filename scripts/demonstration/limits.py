@@ -11,18 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pyrate_limiter import (
-    GCRA,
-    AbstractBucket,
-    Duration,
-    InMemoryBucket,
-    Limiter,
-    MultiprocessBucket,
-    PostgresBucket,
-    Rate,
-    RedisBucket,
-    SQLiteBucket,
-)
+import pyrate_limiter
+from pyrate_limiter import GCRA, AbstractBucket, Duration, Limiter, Rate
 
 ROOT = Path(__file__).resolve().parents[2]
 MARGIN = 100
@@ -42,7 +32,7 @@ class Backend(NamedTuple):
     """Where a limit is kept.
 
     Attributes:
-        bucket: makes the bucket, in any process, from a rate and the place.
+        bucket: makes the bucket, in any process, from a rate and the place; only then is its driver imported.
         place: makes the place where all processes find it, for as long as it is needed.
         shared: whether processes can share it.
         served: whether it has a URL.
@@ -71,12 +61,25 @@ def _server(kind: str) -> Iterator[Place]:
 
 
 BACKENDS = {
-    "memory": Backend(lambda rate, _: InMemoryBucket(rate, algorithm=GCRA), lambda: nullcontext(""), shared=False),
-    "sqlite": Backend(partial(SQLiteBucket, algorithm=GCRA, use_file_lock=True), _file),
-    "multiprocess": Backend(partial(MultiprocessBucket, algorithm=GCRA), lambda: nullcontext(f"demo of {os.getpid()}")),
-    "redis": Backend(partial(RedisBucket, algorithm=GCRA, prefix=NAME), partial(_server, "RedisServer"), served=True),
+    "memory": Backend(
+        lambda rate, _: pyrate_limiter.InMemoryBucket(rate, algorithm=GCRA), lambda: nullcontext(""), shared=False
+    ),
+    "sqlite": Backend(
+        lambda rate, path: pyrate_limiter.SQLiteBucket(rate, path, algorithm=GCRA, use_file_lock=True), _file
+    ),
+    "multiprocess": Backend(
+        lambda rate, name: pyrate_limiter.MultiprocessBucket(rate, name, algorithm=GCRA),
+        lambda: nullcontext(f"demo of {os.getpid()}"),
+    ),
+    "redis": Backend(
+        lambda rate, url: pyrate_limiter.RedisBucket(rate, url, algorithm=GCRA, prefix=NAME),
+        partial(_server, "RedisServer"),
+        served=True,
+    ),
     "postgres": Backend(
-        partial(PostgresBucket, algorithm=GCRA, table=NAME), partial(_server, "PostgresServer"), served=True
+        lambda rate, dsn: pyrate_limiter.PostgresBucket(rate, dsn, algorithm=GCRA, table=NAME),
+        partial(_server, "PostgresServer"),
+        served=True,
     ),
 }
 

@@ -6,20 +6,14 @@ It is a process of its own, with a clock and a sliding log of its own: nothing o
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import monotonic
 
 from aiohttp import web
+from wire import CLIENT, HOST, TOO_MANY
 
-HOST = "127.0.0.1"
-CLIENT = "X-Client"
-"""The header that says who is calling: each client is counted apart."""
 WINDOW = 1.0
-TOO_MANY = 429
 
 
 class PickyServer:
@@ -43,23 +37,6 @@ class PickyServer:
 async def greet(_: web.Request) -> web.Response:
     """Answer what is not counted: clients open their connections with it."""
     return web.Response(text="hello")
-
-
-@contextmanager
-def running_server(rate: int) -> Iterator[str]:
-    """Run the server in a process of its own, and yield its URL."""
-    # In a session of its own: Ctrl-C is for the caller, and the server ends when its input does, whatever happens.
-    with subprocess.Popen(
-        [sys.executable, __file__, str(rate)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        port = process.stdout and process.stdout.readline().strip()
-        if not port:
-            raise RuntimeError("the demo's server did not start: see above for what it said")
-        yield f"http://{HOST}:{port}"
 
 
 async def serve(rate: int) -> None:
