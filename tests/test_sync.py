@@ -200,6 +200,63 @@ def test_what_a_thread_gives_back_wakes_those_who_wait_on_a_loop(make: Any, how:
     assert asyncio.run(main()).allowed
 
 
+class AsItGrants:
+    """Calls a function when it has granted for the first time since `then` was set."""
+
+    then: Callable[[], None] | None = None
+
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        answers: list[Answer] = await super()._apply(asks)  # type: ignore[misc]
+        if self.then is not None and any(ask.cost > 0 and not a.wait for ask, a in zip(asks, answers, strict=True)):
+            then, self.then = self.then, None
+            then()
+        return answers
+
+
+class MemoryAsItGrants(AsItGrants, InMemoryBucket):
+    pass
+
+
+class StoreAsItGrants(AsItGrants, ScriptedStore):
+    pass
+
+
+@pytest.mark.may_block  # that is how another loop is refused before the permit goes back
+@pytest.mark.parametrize("make", [MemoryAsItGrants, StoreAsItGrants], ids=["memory", "scripted"])
+def test_what_the_cancelled_give_back_wakes_those_who_wait_on_another_loop(make: Any) -> None:
+    bucket = make(Rate(1, Duration.HOUR))
+    refused = threading.Event()
+    served: list[Decision] = []
+
+    async def waits_elsewhere() -> None:
+        waits = asyncio.create_task(bucket.acquire())
+        while not (room := bucket._rooms.get(asyncio.get_running_loop())) or not room.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        refused.set()
+        served.append(await asyncio.wait_for(waits, 10))
+
+    async def main() -> None:
+        first = await bucket.acquire()
+        waits = asyncio.create_task(bucket.acquire())
+        await asyncio.sleep(0.05)
+        thread = threading.Thread(target=lambda: asyncio.run(waits_elsewhere()))
+
+        def leave() -> None:
+            thread.start()
+            refused.wait(10)
+            waits.cancel()
+
+        bucket.then = leave
+        await bucket._apply([Ask("", -1, at=first.at)])  # of which the other loop does not hear
+        bucket._rooms[asyncio.get_running_loop()].rouse("")
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        await asyncio.to_thread(thread.join)
+
+    asyncio.run(main())
+    assert len(served) == 1
+
+
 def test_interrupts_at_any_moment_never_leave_the_bucket_locked() -> None:
     bucket = InMemoryBucket(Rate(10**6, Duration.HOUR))
     limiter = Limiter(bucket)

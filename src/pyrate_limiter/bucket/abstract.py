@@ -222,12 +222,10 @@ class AbstractBucket(Audible, ABC):
     async def _run(self, ask: Ask) -> Answer:
         """Look, give back or reset."""
         self._require_open()
-        answer = await self._room().run(ask)
-        self._rouse(ask)
-        return answer
+        return await self._room().run(ask)
 
     def _rouse(self, ask: Ask) -> None:
-        """Let the next in line move up after a give-back, on the other event loops: the room sees to its own."""
+        """Let the next in line move up, on the other event loops, after a give-back: the room sees to its own."""
         if ask.cost < 0:
             here = running()
             for token, room in list(self._rooms.items()):

@@ -130,7 +130,8 @@ class Policy(Audible):
     def _refusal(self, decision: Decision, patience: Patience) -> RateLimitError:
         if patience is NOT_AT_ALL:
             return BucketFullException.of(decision)
-        if decision.retry_after * 1e6 > patience.limit or (decision.waited and not patience.once):
+        too_long = round((decision.waited + decision.retry_after) * 1e6) > patience.limit
+        if too_long or (decision.waited and not patience.once):
             return LimiterDelayException.of(decision, patience.limit / 1e6)
         if decision.waited:
             return BucketFullException.of(decision, "it waited once, and somebody else was faster; come back then")
