@@ -26,6 +26,7 @@ from pyrate_limiter import (
     LimiterDelayException,
     Rate,
     SlidingWindowLog,
+    blocking,
 )
 from pyrate_limiter.testing import ScriptedStore
 from pyrate_limiter.testing.stamps import most_in_any
@@ -151,6 +152,33 @@ def test_an_interrupt_while_waiting_spends_nothing() -> None:
     time.sleep(0.5)
     assert limiter.sync.peek().remaining == 1
     assert limiter._bucket.statistics().waiting == 0
+
+
+@pytest.mark.may_block  # that is how the loop is late to begin
+def test_an_interrupt_as_the_wait_begins_leaves_nobody_behind() -> None:
+    limiter = Limiter(InMemoryBucket(Rate(1, Duration.HOUR)))
+    limiter.sync.acquire()
+    with pytest.raises(LimiterDelayException):
+        limiter.sync.acquire(timeout=0.001)  # now the portal runs
+    held, interrupt = threading.Event(), threading.Event()
+
+    def holds_the_loop() -> None:
+        held.set()
+        interrupt.wait(10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        threading.Event().wait(0.2)  # the interrupt comes first
+
+    future = blocking._portal._started().start_task_soon(holds_the_loop)
+    held.wait(10)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt.set()
+        limiter.sync.acquire()
+    future.result(10)
+    limiter.sync.peek()  # the loop has come to whatever it was told before
+    end = time.monotonic() + 5
+    while limiter.statistics().waiting and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not limiter.statistics().waiting
 
 
 class InterruptsAsItGrants(ScriptedStore):
