@@ -154,6 +154,31 @@ def test_an_interrupt_while_waiting_spends_nothing() -> None:
     assert limiter._bucket.statistics().waiting == 0
 
 
+def test_an_interrupt_as_the_portal_starts_does_not_hang() -> None:
+    output = run_program("""
+        import os, signal, threading
+        import anyio.from_thread
+        from pyrate_limiter import InMemoryBucket, Limiter, Rate
+
+        real = anyio.from_thread.run_eventloop
+        def interrupted(*args, **options):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            threading.Event().wait(0.3)  # the interrupt comes first
+            return real(*args, **options)
+        anyio.from_thread.run_eventloop = interrupted
+
+        limiter = Limiter(Rate(1, 300), buffer_ms=0)
+        limiter.sync.acquire()
+        threading.Timer(15, signal.pthread_kill, (threading.main_thread().ident, signal.SIGTERM)).start()
+        try:
+            limiter.sync.acquire()
+        except KeyboardInterrupt:
+            print("interrupted", limiter.sync.acquire().allowed, flush=True)
+        os._exit(0)  # without the timer
+    """)
+    assert output.strip() == "interrupted True"
+
+
 @pytest.mark.may_block  # that is how the loop is late to begin
 def test_an_interrupt_as_the_wait_begins_leaves_nobody_behind() -> None:
     limiter = Limiter(InMemoryBucket(Rate(1, Duration.HOUR)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -115,12 +116,23 @@ class Portal:
         self.__init__()  # type: ignore[misc]
 
     def _started(self) -> BlockingPortal:
-        with self._lock:  # two threads that come first together must not make two
-            if self._portal is None:
-                stack = ExitStack()
-                self._portal = stack.enter_context(start_blocking_portal(name="pyrate_limiter portal"))
-                atexit.register(self._end, self._portal, stack)
+        if self._portal is not None:
             return self._portal
+        # In a thread of its own: an interrupt in the midst of it would wait for a loop that nobody told to end.
+        started: Future[BlockingPortal] = Future()
+        Thread(target=self._start, args=(started,), name="pyrate_limiter start", daemon=True).start()
+        return started.result()
+
+    def _start(self, started: Future[BlockingPortal]) -> None:
+        try:
+            with self._lock:  # two threads that come first together must not make two
+                if self._portal is None:
+                    stack = ExitStack()
+                    self._portal = stack.enter_context(start_blocking_portal(name="pyrate_limiter portal"))
+                    atexit.register(self._end, self._portal, stack)
+            started.set_result(self._portal)
+        except BaseException as error:
+            started.set_exception(error)
 
     def _end(self, portal: BlockingPortal, stack: ExitStack) -> None:
         if portal is self._portal:  # and not that of the process from which this one was forked
