@@ -187,6 +187,29 @@ async def test_what_is_awaited_waits_whatever_it_is() -> None:
     assert anyio.current_time() - start == pytest.approx(2, abs=0.01)
 
 
+async def test_a_class_whose_objects_are_awaited_is_not_awaited_itself() -> None:
+    class Service:
+        async def __call__(self, number: int) -> int:
+            return number
+
+    limiter = limiter_of(2)
+    service = limiter.as_decorator()(Service)()
+    assert await service(7) == 7
+    assert (await limiter.peek()).remaining == 1
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+def test_a_method_without_self_is_decorated_from_inside(kind: Any) -> None:
+    limiter = Limiter(Rate(2, 1000))
+    with pytest.raises(TypeError, match=f"put as_decorator\\(\\) below @{kind.__name__}"):
+        limiter.as_decorator()(kind(lambda *_: 7))
+
+    class Client:
+        get = kind(limiter.as_decorator()(lambda *_: 7))
+
+    assert Client().get() == Client.get() == 7
+
+
 async def test_a_decorated_method() -> None:
     limiter = limiter_of(5)
 
