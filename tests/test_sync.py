@@ -16,6 +16,7 @@ import pytest
 
 from pyrate_limiter import (
     GCRA,
+    AbstractBucket,
     Answer,
     Ask,
     Decision,
@@ -28,6 +29,7 @@ from pyrate_limiter import (
     SlidingWindowLog,
     blocking,
 )
+from pyrate_limiter.bucket.forks import forks
 from pyrate_limiter.testing import ScriptedStore
 from pyrate_limiter.testing.stamps import most_in_any
 
@@ -365,6 +367,46 @@ def test_children_forked_under_load_work() -> None:
         print(ends.count(0))
     """)
     assert output.strip() == "40"
+
+
+def test_a_fork_passes_over_a_bucket_that_another_thread_is_making() -> None:
+    before, half = InMemoryBucket(Rate(1, 1)), InMemoryBucket.__new__(InMemoryBucket)
+    AbstractBucket.__init__(half, Rate(1, 1))  # and no further
+    after = InMemoryBucket(Rate(1, 1))
+    for told in (forks._parent, forks._child):
+        forks._before()
+        held = [bucket._lock.locked() for bucket in (before, after)]
+        told()
+        assert held == [True, True]
+        assert not before._lock.locked()
+        assert not after._lock.locked()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_forks_while_threads_make_limiters() -> None:
+    output = run_program("""
+        import os, sys, threading, warnings
+        from pyrate_limiter import Limiter, Rate
+        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork beside threads
+        sys.setswitchinterval(1e-6)
+        kept = [Limiter(Rate(10**9, 1000)) for _ in range(100)]
+        stop = threading.Event()
+        def make():
+            while not stop.is_set():
+                Limiter(Rate(1, 1000))
+        threads = [threading.Thread(target=make) for _ in range(2)]
+        for t in threads: t.start()
+        ends = []
+        for _ in range(20):
+            pid = os.fork()
+            if not pid:
+                os._exit(0 if all(limiter.try_acquire() for limiter in kept) else 1)
+            ends.append(os.waitpid(pid, 0)[1])
+        stop.set()
+        for t in threads: t.join()
+        print(ends.count(0), all(limiter.try_acquire() for limiter in kept))
+    """)
+    assert output.strip() == "20 True"
 
 
 def test_a_thousand_loops_leave_no_thread_behind() -> None:
