@@ -187,6 +187,26 @@ async def test_what_is_awaited_waits_whatever_it_is() -> None:
     assert anyio.current_time() - start == pytest.approx(2, abs=0.01)
 
 
+async def test_statistics_while_a_factory_gives_new_buckets() -> None:
+    class Looks(InMemoryBucket):
+        def statistics(self) -> Any:
+            if len(made) < 3:
+                limiter._used[0] = factory.get("as another thread does", 1)
+            return super().statistics()
+
+    class Tiers(BucketFactory):
+        def get(self, name: str, weight: int) -> AbstractBucket:
+            made.append(Looks(Rate(1, 1000), clock=LoopClock()))
+            return made[-1]
+
+    made: list[AbstractBucket] = []
+    factory = Tiers()
+    limiter = Limiter(factory)
+    await limiter.take("a")
+    await limiter.take("b")
+    assert limiter.statistics().keys == 2
+
+
 async def test_a_class_whose_objects_are_awaited_is_not_awaited_itself() -> None:
     class Service:
         async def __call__(self, number: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, TypeAlias, cast, overload
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from ..bucket import AbstractBucket, InstantBucket
 from ..buckets.memory import InMemoryBucket
@@ -128,7 +128,7 @@ class Limiter(Calls[Result_co]):
         self._keyed = keyed
         self._awaited = async_wrapper
         self._closed = False
-        self._used: WeakSet[AbstractBucket] = WeakSet()
+        self._used = WeakValueDictionary()
         self._factory = argument if isinstance(argument, BucketFactory) else None
         self._owned = not isinstance(argument, AbstractBucket | BucketFactory)
         if self._owned:
