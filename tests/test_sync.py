@@ -208,6 +208,18 @@ def test_an_interrupt_as_the_wait_begins_leaves_nobody_behind() -> None:
     assert not limiter.statistics().waiting
 
 
+def test_loops_in_threads_get_exactly_what_a_scripted_store_has(hasty_threads: None) -> None:
+    store = ScriptedStore(Rate(2000, Duration.WEEK), algorithm=GCRA, delay=0)
+    taken: list[Decision] = []
+
+    async def worker() -> None:
+        for _ in range(600):
+            taken.append(await store.take())
+
+    in_threads(4, lambda: asyncio.run(worker()))
+    assert sum(decision.allowed for decision in taken) == store.granted == 2000
+
+
 class InterruptsAsItGrants(ScriptedStore):
     """Interrupts the main thread when it has granted, and lets that come first."""
 

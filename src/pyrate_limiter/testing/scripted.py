@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import anyio
 
@@ -46,13 +47,15 @@ class ScriptedStore(AbstractBucket):
         self.fail: Callable[[int], None] = lambda _: None
         self._clock = clock or monotonic
         self._states: dict[str, State] = {}
+        self._lock = Lock()
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         self.calls.append(list(asks))
         number = len(self.calls)
         await anyio.sleep(self.delay / 2)
-        answers = decide(self.rule, self._states, asks, self._clock())
-        self.granted += sum(ask.cost for ask, answer in zip(asks, answers, strict=True) if not answer.wait)
+        with self._lock:  # loops in other threads may ask, too
+            answers = decide(self.rule, self._states, asks, self._clock())
+            self.granted += sum(ask.cost for ask, answer in zip(asks, answers, strict=True) if not answer.wait)
         await anyio.sleep(self.delay / 2)
         self.fail(number)
         return answers
