@@ -213,8 +213,7 @@ def test_loops_in_threads_get_exactly_what_a_scripted_store_has(hasty_threads: N
     taken: list[Decision] = []
 
     async def worker() -> None:
-        for _ in range(600):
-            taken.append(await store.take())
+        taken.extend([await store.take() for _ in range(600)])
 
     in_threads(4, lambda: asyncio.run(worker()))
     assert sum(decision.allowed for decision in taken) == store.granted == 2000
