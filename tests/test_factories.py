@@ -12,6 +12,7 @@ import pytest
 
 from pyrate_limiter import (
     GCRA,
+    AbstractBucket,
     BucketFullException,
     Duration,
     Limiter,
@@ -88,6 +89,23 @@ def test_keyed_algorithm_and_max_waiters() -> None:
     with pytest.raises(BucketFullException):
         limiter.sync.acquire("a")
     assert limiter.sync.take("b")
+    limiter.close()
+
+
+class Named(Limiter[bool]):
+    """A limiter of a user's own kind, made in its own way."""
+
+    def __init__(self, team: str, bucket: AbstractBucket) -> None:
+        super().__init__(bucket, keyed=True)
+        self.team = team
+
+
+def test_a_limiter_of_another_class_is_of_that_class_when_it_is_unpickled() -> None:
+    bucket = create_sqlite_bucket([Rate(1, Duration.HOUR)], "shared.db")
+    limiter = pickle.loads(pickle.dumps(Named("red", bucket)))
+    assert type(limiter) is Named
+    assert limiter.team == "red"
+    assert limiter.sync.take("a")
     limiter.close()
 
 

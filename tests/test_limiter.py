@@ -187,6 +187,49 @@ async def test_what_is_awaited_waits_whatever_it_is() -> None:
     assert anyio.current_time() - start == pytest.approx(2, abs=0.01)
 
 
+async def test_statistics_while_a_factory_gives_new_buckets() -> None:
+    class Looks(InMemoryBucket):
+        def statistics(self) -> Any:
+            if len(made) < 3:
+                limiter._used[0] = factory.get("as another thread does", 1)
+            return super().statistics()
+
+    class Tiers(BucketFactory):
+        def get(self, name: str, weight: int) -> AbstractBucket:
+            made.append(Looks(Rate(1, 1000), clock=LoopClock()))
+            return made[-1]
+
+    made: list[AbstractBucket] = []
+    factory = Tiers()
+    limiter = Limiter(factory)
+    await limiter.take("a")
+    await limiter.take("b")
+    assert limiter.statistics().keys == 2
+
+
+async def test_a_class_whose_objects_are_awaited_is_not_awaited_itself() -> None:
+    class Service:
+        async def __call__(self, number: int) -> int:
+            return number
+
+    limiter = limiter_of(2)
+    service = limiter.as_decorator()(Service)()
+    assert await service(7) == 7
+    assert (await limiter.peek()).remaining == 1
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+def test_a_method_without_self_is_decorated_from_inside(kind: Any) -> None:
+    limiter = Limiter(Rate(2, 1000))
+    with pytest.raises(TypeError, match=f"put as_decorator\\(\\) below @{kind.__name__}"):
+        limiter.as_decorator()(kind(lambda *_: 7))
+
+    class Client:
+        get = kind(limiter.as_decorator()(lambda *_: 7))
+
+    assert Client().get() == Client.get() == 7
+
+
 async def test_a_decorated_method() -> None:
     limiter = limiter_of(5)
 

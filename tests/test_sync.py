@@ -16,6 +16,7 @@ import pytest
 
 from pyrate_limiter import (
     GCRA,
+    AbstractBucket,
     Answer,
     Ask,
     Decision,
@@ -26,7 +27,9 @@ from pyrate_limiter import (
     LimiterDelayException,
     Rate,
     SlidingWindowLog,
+    blocking,
 )
+from pyrate_limiter.bucket.forks import forks
 from pyrate_limiter.testing import ScriptedStore
 from pyrate_limiter.testing.stamps import most_in_any
 
@@ -153,6 +156,69 @@ def test_an_interrupt_while_waiting_spends_nothing() -> None:
     assert limiter._bucket.statistics().waiting == 0
 
 
+def test_an_interrupt_as_the_portal_starts_does_not_hang() -> None:
+    output = run_program("""
+        import os, signal, threading
+        import anyio.from_thread
+        from pyrate_limiter import InMemoryBucket, Limiter, Rate
+
+        real = anyio.from_thread.run_eventloop
+        def interrupted(*args, **options):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            threading.Event().wait(0.3)  # the interrupt comes first
+            return real(*args, **options)
+        anyio.from_thread.run_eventloop = interrupted
+
+        limiter = Limiter(Rate(1, 300), buffer_ms=0)
+        limiter.sync.acquire()
+        threading.Timer(15, signal.pthread_kill, (threading.main_thread().ident, signal.SIGTERM)).start()
+        try:
+            limiter.sync.acquire()
+        except KeyboardInterrupt:
+            print("interrupted", limiter.sync.acquire().allowed, flush=True)
+        os._exit(0)  # without the timer
+    """)
+    assert output.strip() == "interrupted True"
+
+
+@pytest.mark.may_block  # that is how the loop is late to begin
+def test_an_interrupt_as_the_wait_begins_leaves_nobody_behind() -> None:
+    limiter = Limiter(InMemoryBucket(Rate(1, Duration.HOUR)))
+    limiter.sync.acquire()
+    with pytest.raises(LimiterDelayException):
+        limiter.sync.acquire(timeout=0.001)  # now the portal runs
+    held, interrupt = threading.Event(), threading.Event()
+
+    def holds_the_loop() -> None:
+        held.set()
+        interrupt.wait(10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        threading.Event().wait(0.2)  # the interrupt comes first
+
+    future = blocking._portal._started().start_task_soon(holds_the_loop)
+    held.wait(10)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt.set()
+        limiter.sync.acquire()
+    future.result(10)
+    limiter.sync.peek()  # the loop has come to whatever it was told before
+    end = time.monotonic() + 5
+    while limiter.statistics().waiting and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not limiter.statistics().waiting
+
+
+def test_loops_in_threads_get_exactly_what_a_scripted_store_has(hasty_threads: None) -> None:
+    store = ScriptedStore(Rate(2000, Duration.WEEK), algorithm=GCRA, delay=0)
+    taken: list[Decision] = []
+
+    async def worker() -> None:
+        taken.extend([await store.take() for _ in range(600)])
+
+    in_threads(4, lambda: asyncio.run(worker()))
+    assert sum(decision.allowed for decision in taken) == store.granted == 2000
+
+
 class InterruptsAsItGrants(ScriptedStore):
     """Interrupts the main thread when it has granted, and lets that come first."""
 
@@ -198,6 +264,63 @@ def test_what_a_thread_gives_back_wakes_those_who_wait_on_a_loop(make: Any, how:
         return decision
 
     assert asyncio.run(main()).allowed
+
+
+class AsItGrants:
+    """Calls a function when it has granted for the first time since `then` was set."""
+
+    then: Callable[[], None] | None = None
+
+    async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
+        answers: list[Answer] = await super()._apply(asks)  # type: ignore[misc]
+        if self.then is not None and any(ask.cost > 0 and not a.wait for ask, a in zip(asks, answers, strict=True)):
+            then, self.then = self.then, None
+            then()
+        return answers
+
+
+class MemoryAsItGrants(AsItGrants, InMemoryBucket):
+    pass
+
+
+class StoreAsItGrants(AsItGrants, ScriptedStore):
+    pass
+
+
+@pytest.mark.may_block  # that is how another loop is refused before the permit goes back
+@pytest.mark.parametrize("make", [MemoryAsItGrants, StoreAsItGrants], ids=["memory", "scripted"])
+def test_what_the_cancelled_give_back_wakes_those_who_wait_on_another_loop(make: Any) -> None:
+    bucket = make(Rate(1, Duration.HOUR))
+    refused = threading.Event()
+    served: list[Decision] = []
+
+    async def waits_elsewhere() -> None:
+        waits = asyncio.create_task(bucket.acquire())
+        while not (room := bucket._rooms.get(asyncio.get_running_loop())) or not room.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        refused.set()
+        served.append(await asyncio.wait_for(waits, 10))
+
+    async def main() -> None:
+        first = await bucket.acquire()
+        waits = asyncio.create_task(bucket.acquire())
+        await asyncio.sleep(0.05)
+        thread = threading.Thread(target=lambda: asyncio.run(waits_elsewhere()))
+
+        def leave() -> None:
+            thread.start()
+            refused.wait(10)
+            waits.cancel()
+
+        bucket.then = leave
+        await bucket._apply([Ask("", -1, at=first.at)])  # of which the other loop does not hear
+        bucket._rooms[asyncio.get_running_loop()].rouse("")
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        await asyncio.to_thread(thread.join)
+
+    asyncio.run(main())
+    assert len(served) == 1
 
 
 def test_interrupts_at_any_moment_never_leave_the_bucket_locked() -> None:
@@ -276,6 +399,46 @@ def test_a_forked_child_exits_as_any_process_does(used: bool) -> None:
         """
     )
     assert output == "0\n"
+
+
+def test_a_fork_passes_over_a_bucket_that_another_thread_is_making() -> None:
+    before, half = InMemoryBucket(Rate(1, 1)), InMemoryBucket.__new__(InMemoryBucket)
+    AbstractBucket.__init__(half, Rate(1, 1))  # and no further
+    after = InMemoryBucket(Rate(1, 1))
+    for told in (forks._parent, forks._child):
+        forks._before()
+        held = [bucket._lock.locked() for bucket in (before, after)]
+        told()
+        assert held == [True, True]
+        assert not before._lock.locked()
+        assert not after._lock.locked()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_forks_while_threads_make_limiters() -> None:
+    output = run_program("""
+        import os, sys, threading, warnings
+        from pyrate_limiter import Limiter, Rate
+        warnings.simplefilter("ignore")  # Python 3.12 warns of any fork beside threads
+        sys.setswitchinterval(1e-6)
+        kept = [Limiter(Rate(10**9, 1000)) for _ in range(100)]
+        stop = threading.Event()
+        def make():
+            while not stop.is_set():
+                Limiter(Rate(1, 1000))
+        threads = [threading.Thread(target=make) for _ in range(2)]
+        for t in threads: t.start()
+        ends = []
+        for _ in range(20):
+            pid = os.fork()
+            if not pid:
+                os._exit(0 if all(limiter.try_acquire() for limiter in kept) else 1)
+            ends.append(os.waitpid(pid, 0)[1])
+        stop.set()
+        for t in threads: t.join()
+        print(ends.count(0), all(limiter.try_acquire() for limiter in kept))
+    """)
+    assert output.strip() == "20 True"
 
 
 def test_a_thousand_loops_leave_no_thread_behind() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from functools import partial
-from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import anyio
 import anyio.from_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -96,24 +98,17 @@ class Portal:
     def run(self, function: Callable[[], Coroutine[Any, Any, T]], undo: Callable[[Any], Any] | None) -> T:
         """Run a coroutine function, and cancel it when this thread is interrupted meanwhile."""
         portal = self._started()
-        results: list[T] = []
-
-        async def kept() -> T:
-            results.append(await function())
-            return results[0]
-
-        future = portal.start_task_soon(kept)
+        visit = Visit(function)
         try:
-            return future.result()
+            portal.start_task_soon(visit.stay).result()
+            return visit.results[0]
         except BaseException:
             if self._ending:
                 # Only a daemon thread lives this long: its wait ends because the interpreter does, and nobody is
                 # left to be told. It sleeps until it is no more.
                 Event().wait()
-            # If the coroutine itself raised, the future has that. If an interrupt came when it was granted something,
-            # before or after the future knew, nobody will ever use that.
-            if (future.cancel() or not future.exception()) and undo is not None:
-                portal.start_task_soon(_undo_all, undo, results)
+            if not visit.failed:
+                portal.start_task_soon(visit.leave, undo)
             raise
 
     def forget(self) -> None:
@@ -125,12 +120,23 @@ class Portal:
         self.__init__()  # type: ignore[misc]
 
     def _started(self) -> BlockingPortal:
-        with self._lock:  # two threads that come first together must not make two
-            if self._portal is None:
-                stack = ExitStack()
-                self._portal = stack.enter_context(start_blocking_portal(name="pyrate_limiter portal"))
-                atexit.register(self._end, self._portal, stack)
+        if self._portal is not None:
             return self._portal
+        # In a thread of its own: an interrupt in the midst of it would wait for a loop that nobody told to end.
+        started: Future[BlockingPortal] = Future()
+        Thread(target=self._start, args=(started,), name="pyrate_limiter start", daemon=True).start()
+        return started.result()
+
+    def _start(self, started: Future[BlockingPortal]) -> None:
+        try:
+            with self._lock:  # two threads that come first together must not make two
+                if self._portal is None:
+                    stack = ExitStack()
+                    self._portal = stack.enter_context(start_blocking_portal(name="pyrate_limiter portal"))
+                    atexit.register(self._end, self._portal, stack)
+            started.set_result(self._portal)
+        except BaseException as error:
+            started.set_exception(error)
 
     def _end(self, portal: BlockingPortal, stack: ExitStack) -> None:
         if portal is self._portal:  # and not that of the process from which this one was forked
@@ -139,10 +145,48 @@ class Portal:
             stack.close()
 
 
-async def _undo_all(undo: Callable[[Any], Any], results: list[Any]) -> None:
-    """Undo what came of a task that was cancelled before this one began."""
-    for result in filter(None, results):
-        await undo(result)
+class Visit(Generic[T]):
+    """A coroutine function that runs on the portal's loop for a thread, which may be interrupted at any moment.
+
+    So it is not the future that is cancelled: an interrupt may come while the loop is told of the coroutine, before
+    there is one.
+
+    Attributes:
+        results: what it returned, once it has.
+        failed: whether it raised; then there is nothing to leave.
+    """
+
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self.results: list[T] = []
+        self.failed = False
+        self._function = function
+        self._scope: anyio.CancelScope | None = None
+        self._ended: anyio.Event | None = None
+
+    async def stay(self) -> None:
+        """Run the coroutine function."""
+        self._ended = anyio.Event()
+        try:
+            with anyio.CancelScope() as self._scope:
+                self.results.append(await self._function())
+        except Exception:
+            self.failed = True
+            raise
+        finally:
+            self._ended.set()
+
+    async def leave(self, undo: Callable[[Any], Any] | None) -> None:
+        """End the stay, if the loop was ever told of it: then before it was told of this.
+
+        What was granted nevertheless, since it came at the same time, nobody will ever use: it goes to `undo`.
+        """
+        if self._scope is None or self._ended is None:
+            return
+        self._scope.cancel()
+        await self._ended.wait()
+        if undo is not None:
+            for result in filter(None, self.results):
+                await undo(result)
 
 
 def run(function: Callable[[], Coroutine[Any, Any, T]], *, instead: str, undo: Callable[[Any], Any] | None = None) -> T:

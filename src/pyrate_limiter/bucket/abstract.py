@@ -61,7 +61,7 @@ class AbstractBucket(Audible, ABC):
         self.closed = False
         self._rooms: dict[Any, Room] = {}
         self._owed: deque[Ask] = deque()
-        forks.buckets.add(self)
+        forks.add(self)
 
     @abstractmethod
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
@@ -162,7 +162,10 @@ class AbstractBucket(Audible, ABC):
         """Close what belongs to the running loop."""
 
     def _before_fork(self) -> None:
-        """Take the short locks, so that no thread leaves a torn state to the child."""
+        """Take the short locks, so that no thread leaves a torn state to the child.
+
+        If another thread is making this bucket, raise AttributeError before any of them is taken.
+        """
 
     def _after_fork(self) -> None:
         """Let go of them in the parent."""
@@ -222,12 +225,10 @@ class AbstractBucket(Audible, ABC):
     async def _run(self, ask: Ask) -> Answer:
         """Look, give back or reset."""
         self._require_open()
-        answer = await self._room().run(ask)
-        self._rouse(ask)
-        return answer
+        return await self._room().run(ask)
 
     def _rouse(self, ask: Ask) -> None:
-        """Let the next in line move up after a give-back, on the other event loops: the room sees to its own."""
+        """Let the next in line move up, on the other event loops, after a give-back: the room sees to its own."""
         if ask.cost < 0:
             here = running()
             for token, room in list(self._rooms.items()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,27 +16,40 @@ if TYPE_CHECKING:
 
 
 class Forks:
-    """All live buckets, each of which is told of a fork: before it, and after it in the parent and in the child."""
+    """All live buckets, each of which is told of a fork: before it, and after it in the parent and in the child.
+
+    Other threads may be making buckets at that moment. One that is not whole yet lacks what it would use, says so by an
+    AttributeError, and is passed over: nobody has it yet.
+    """
 
     def __init__(self) -> None:
-        self.buckets: weakref.WeakSet[AbstractBucket] = weakref.WeakSet()
+        self._buckets: weakref.WeakValueDictionary[int, AbstractBucket] = weakref.WeakValueDictionary()
         self._held: list[AbstractBucket] = []
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before, after_in_parent=self._parent, after_in_child=self._child)
 
+    def add(self, bucket: AbstractBucket) -> None:
+        """Tell a bucket of forks from now on, as long as it lives."""
+        self._buckets[id(bucket)] = bucket
+
     def _before(self) -> None:
-        self._held = list(self.buckets)
-        for bucket in self._held:
-            bucket._before_fork()
+        self._held = []
+        for known in self._buckets.valuerefs():  # copied in one piece, whatever other threads do
+            if (bucket := known()) is not None:
+                with suppress(AttributeError):
+                    bucket._before_fork()
+                    self._held.append(bucket)
 
     def _parent(self) -> None:
         for bucket in self._held:
-            bucket._after_fork()
+            with suppress(AttributeError):
+                bucket._after_fork()
         self._held = []
 
     def _child(self) -> None:
         for bucket in self._held:
-            bucket._forked()
+            with suppress(AttributeError):
+                bucket._forked()
         self._held = []
 
 

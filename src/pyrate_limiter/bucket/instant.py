@@ -155,6 +155,8 @@ class InstantBucket(AbstractBucket):
     def _owe(self, ask: Ask) -> None:
         if self._step((ask,)) is None:
             super()._owe(ask)
+        else:
+            self._rouse(ask)
 
     def _rouse(self, ask: Ask) -> None:
         super()._rouse(ask)

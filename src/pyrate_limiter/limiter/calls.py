@@ -174,7 +174,7 @@ class Calls(Policy, Generic[Result_co]):
 
     def statistics(self) -> BucketStatistics:
         """Return what its bucket holds right now; with a `BucketFactory`, all that it gave together."""
-        return total(bucket.statistics() for bucket in ([self._bucket] if self._bucket else self._used))
+        return total(bucket.statistics() for bucket in self._buckets())
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

@@ -22,8 +22,11 @@ def decorate(
     """Return a function that acquires before each call, and does not run when that raises.
 
     Raises:
-        TypeError: the function is a generator, whose body runs long after its call.
+        TypeError: the function is a generator, whose body runs long after its call, or a static or class method.
     """
+    if isinstance(function, staticmethod | classmethod):
+        kind = type(function).__name__
+        raise TypeError(f"a {kind} becomes one last: put as_decorator() below @{kind}, next to the function")
     if isasyncgenfunction(function) or isgeneratorfunction(function):
         raise TypeError(
             f"{getattr(function, '__qualname__', function)} is a generator: a permit for its call says nothing"
@@ -46,6 +49,6 @@ def decorate(
         limiter.sync.acquire(*wanted(args, kwargs))
         return function(*args, **kwargs)
 
-    # An object may have a call that is awaited.
-    awaited = iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+    # An object may have a call that is awaited; it is its class that says so.
+    awaited = iscoroutinefunction(function) or iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
     return cast("F", limited if awaited else limited_sync)

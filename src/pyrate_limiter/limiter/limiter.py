@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, TypeAlias, cast, overload
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from ..bucket import AbstractBucket, InstantBucket
 from ..buckets.memory import InMemoryBucket
@@ -128,7 +128,7 @@ class Limiter(Calls[Result_co]):
         self._keyed = keyed
         self._awaited = async_wrapper
         self._closed = False
-        self._used: WeakSet[AbstractBucket] = WeakSet()
+        self._used = WeakValueDictionary()
         self._factory = argument if isinstance(argument, BucketFactory) else None
         self._owned = not isinstance(argument, AbstractBucket | BucketFactory)
         if self._owned:
@@ -142,7 +142,9 @@ class Limiter(Calls[Result_co]):
     def __reduce__(self) -> str | tuple[Any, ...]:
         if self._global_name is not None:
             return self._global_name
-        return (_rebuild, (self._bucket or self._factory, self._settings()))
+        # What a subclass has beside: nothing of ours, all of which is known to the class.
+        own = {name: value for name, value in vars(self).items() if not hasattr(Limiter, name)}
+        return (_rebuild, (type(self), self._bucket or self._factory, self._settings()), own or None)
 
     def _settings(self) -> dict[str, Any]:
         limit, buffer, once, most, *_ = self._patience
@@ -157,8 +159,11 @@ class Limiter(Calls[Result_co]):
         }
 
 
-def _rebuild(argument: AbstractBucket | BucketFactory, settings: dict[str, Any]) -> Limiter[Any]:
-    limiter: Limiter[Any] = Limiter(argument, **settings)
+def _rebuild(
+    kind: type[Limiter[Any]], argument: AbstractBucket | BucketFactory, settings: dict[str, Any]
+) -> Limiter[Any]:
+    limiter = kind.__new__(kind)
+    Limiter.__init__(limiter, argument, **settings)
     limiter._owned = isinstance(argument, AbstractBucket)  # the copy of the bucket has no other owner
     return limiter
 

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from functools import partial
 from inspect import isawaitable
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from ..bucket import NOT_AT_ALL, NOWHERE, AbstractBucket, InPlace, InstantBucket, as_patience, valid_name, valid_weight
 from ..decisions import UNNAMED, Answer, Decision
@@ -30,7 +30,7 @@ class Policy(Audible):
     _keyed = _owned = _raises = _awaited = _closed = False
     _disabled = 0
     _global_name: str | None = None
-    _used: WeakSet[AbstractBucket] = WeakSet()  # noqa: RUF012 - without a bucket nothing comes into it
+    _used: WeakValueDictionary[int, AbstractBucket] = WeakValueDictionary()  # noqa: RUF012 - nothing comes into it
 
     async def _try(self, name: str, weight: int, patience: Patience) -> bool:
         """Do as `try_acquire` does, with arguments that were checked, where nothing can be decided in place."""
@@ -99,7 +99,7 @@ class Policy(Audible):
         if not isinstance(bucket, AbstractBucket):
             factory = type(self._factory).__name__
             raise TypeError(f"{factory}.get({name!r}, {weight}) must return a bucket, not {bucket!r}")
-        self._used.add(bucket)
+        self._used[id(bucket)] = bucket
         return bucket
 
     def _key(self, name: str) -> str:
@@ -130,11 +130,19 @@ class Policy(Audible):
     def _refusal(self, decision: Decision, patience: Patience) -> RateLimitError:
         if patience is NOT_AT_ALL:
             return BucketFullException.of(decision)
-        if decision.retry_after * 1e6 > patience.limit or (decision.waited and not patience.once):
+        too_long = round((decision.waited + decision.retry_after) * 1e6) > patience.limit
+        if too_long or (decision.waited and not patience.once):
             return LimiterDelayException.of(decision, patience.limit / 1e6)
         if decision.waited:
             return BucketFullException.of(decision, "it waited once, and somebody else was faster; come back then")
         return BucketFullException.of(decision, f"max_waiters={patience.most} wait already; come back then")
+
+    def _buckets(self) -> list[AbstractBucket]:
+        """Return its bucket, or all that the factory gave and somebody still has."""
+        if self._bucket is not None:
+            return [self._bucket]
+        known = [ref() for ref in self._used.valuerefs()]  # copied in one piece, whatever other threads do
+        return [bucket for bucket in known if bucket is not None]
 
     def _shut(self) -> list[AbstractBucket]:
         """Refuse what comes and dismiss who waits; return the buckets that are to be closed too."""
@@ -142,7 +150,7 @@ class Policy(Audible):
             raise self._empty_error()
         self._closed = True
         self._choose_at_hand()
-        for bucket in [self._bucket] if self._bucket else list(self._used):
+        for bucket in self._buckets():
             bucket._dismiss(self._closed_error(), self)
         return [self._bucket] if self._bucket and self._owned else []
 

@@ -53,9 +53,9 @@ class ScriptedStore(AbstractBucket):
         self.calls.append(list(asks))
         number = len(self.calls)
         await anyio.sleep(self.delay / 2)
-        with self._lock:
+        with self._lock:  # loops in other threads may ask, too
             answers = decide(self.rule, self._states, asks, self._clock())
-        self.granted += sum(ask.cost for ask, answer in zip(asks, answers, strict=True) if not answer.wait)
+            self.granted += sum(ask.cost for ask, answer in zip(asks, answers, strict=True) if not answer.wait)
         await anyio.sleep(self.delay / 2)
         self.fail(number)
         return answers

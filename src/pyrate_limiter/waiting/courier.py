@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from ..decisions import Answer, Ask
+from ..errors import StoreError
 from .line import Caller
 from .lines import Lines
 from .loops import NEVER, Loop, Turn
@@ -26,13 +28,15 @@ class Call:
     Attributes:
         asks: what it is asked.
         callers: who asks each of them; None for what is given back.
+        returns: those of the asks that make room.
     """
 
-    __slots__ = ("asks", "callers")
+    __slots__ = ("asks", "callers", "returns")
 
     def __init__(self) -> None:
         self.asks: list[Ask] = []
         self.callers: list[Caller | None] = []
+        self.returns: list[Ask] = []
 
     def give_back(self, ask: Ask) -> None:
         """Give back for somebody who has left."""
@@ -42,7 +46,7 @@ class Call:
     def add(self, callers: Sequence[Caller], now: float) -> None:
         """Ask for callers, with the patience that they have left."""
         self.callers += callers
-        self.asks += [c.renewed(now) if c.slept or c.deadline != NEVER else c.ask for c in callers]
+        self.asks += [c.ask if c.deadline == NEVER else c.renewed(now) for c in callers]
 
 
 NONE = Call()
@@ -162,13 +166,14 @@ class Courier:
         """Return the next call: give-backs first, then in turn what is fresh, and of each line that is due a prefix."""
         call = Call()
         store = self._store
-        while store._owed and len(call.asks) < store.batch:
-            call.give_back(store._owed.popleft())
+        with suppress(IndexError):  # between the look and the grip another loop may have taken the last one
+            while store._owed and len(call.asks) < store.batch:
+                call.give_back(store._owed.popleft())
         while self.errands and len(call.asks) < store.batch:
             call.add([self.errands.popleft()], now)
-        for ask in call.asks:
-            if ask.cost < 0:
-                self._lines.rouse(ask.key)
+        call.returns = [ask for ask in call.asks if ask.cost < 0]
+        for ask in call.returns:
+            self._lines.rouse(ask.key)
         self._lines.wake(now)
         self._gather_takes(call, now)
         return call
@@ -195,11 +200,15 @@ class Courier:
             now = self._loop.time()
             self._deliver(call.callers, answers, now)
             self.trip = now - left
+            for ask in call.returns:
+                self._store._rouse(ask)
         except Exception as error:
             self._fail(call.callers, error)
         except BaseException:
             # This courier is cancelled; for the takers who are still there, another one asks again.
             self.fresh = [taker for taker in self.takers if not taker.settled]
+            errands = [caller for caller in call.callers if caller is not None and caller.ask.cost <= 0]
+            self._fail(errands, StoreError("the task that asked the store was cancelled; what it did is not known"))
             raise
         finally:
             self._call = NONE
@@ -214,12 +223,13 @@ class Courier:
 
     def _deliver(self, callers: Sequence[Caller | None], answers: Sequence[Answer], now: float) -> None:
         lines, come = self._lines, self._loop.come
+        unwanted: list[Ask] = []
         for caller, answer in zip(callers, answers, strict=True):
             if caller is None:
                 continue
             if caller.settled:
                 if caller.ask.cost > 0 and not answer.wait:
-                    self._store._owe(give_back(caller.ask, answer))
+                    unwanted.append(give_back(caller.ask, answer))
             elif answer.wait and caller.ask.cost > 0:
                 lines.refused(caller, answer, now)
             elif caller.line is not None:
@@ -230,6 +240,8 @@ class Courier:
                 come(caller.turn)
         if lines.formed:
             self.fresh = lines.adopt(self.fresh)
+        for ask in unwanted:  # now that those behind stand in line: a bucket that takes it back in place rouses them
+            self._store._owe(ask)
 
 
 def give_back(ask: Ask, answer: Answer) -> Ask:

@@ -17,7 +17,7 @@ class Patience(NamedTuple):
     Attributes:
         limit: the longest wait, in microseconds; 0 does not wait.
         buffer: what is added to each sleep, in microseconds, and does not count against the limit.
-        once: whether it gives up when it is refused after a sleep.
+        once: whether it gives up when it is to wait for longer than it was told first.
         most: how many may wait in this room before it, or None.
         owner: through whom it waits: that one may dismiss it.
         began: what is called when it begins to wait, with the seconds that this will probably take.
@@ -46,12 +46,13 @@ class Caller:
         answer: the outcome, once it is settled and there is one.
         failure: the outcome where there is no answer: an error, and the trace of what raised it.
         line: where it stands, or None.
-        waits: whether it is counted among those who wait.
-        slept: whether it was refused as the head of its line.
+        waits: whether it began to wait, or its time ran out before; it is counted, as long as it stands in line.
+        promised: by the store's clock, when it would be admitted, as it was told when it first was the head of its
+            line; -1 before that.
     """
 
     __slots__ = (
-        "answer", "ask", "deadline", "failure", "line", "patience", "settled", "slept", "turn", "waits",
+        "answer", "ask", "deadline", "failure", "line", "patience", "promised", "settled", "turn", "waits",
     )  # fmt: skip
     answer: Answer
 
@@ -64,7 +65,7 @@ class Caller:
         self.failure: tuple[BaseException, TracebackType | None] | None = None
         self.line: Line | None = None
         self.waits = False
-        self.slept = False
+        self.promised = -1
 
     def renewed(self, now: float) -> Ask:
         """Return its ask, with the patience that it has left."""
@@ -75,11 +76,16 @@ class Caller:
 
     def patience_at(self, now: float) -> int:
         """Return the microseconds that it can still wait."""
-        if self.slept and self.patience.once:
-            return 0
         if self.deadline == NEVER:
             return self.patience.limit
         return max(0, round((self.until - now) * 1e6))
+
+    def overtaken(self, answer: Answer) -> bool:
+        """Return whether somebody else was faster, for one who does not sleep again: a refusal names a later moment.
+
+        It names the same one, or an earlier one, where the sleep was cut short or the loop's clock was ahead.
+        """
+        return self.patience.once and -1 < self.promised < answer.at + answer.wait
 
     @property
     def until(self) -> float:
@@ -161,7 +167,8 @@ class Line:
 
     def sleep(self, answer: Answer, head: Caller, now: float) -> float:
         """Note that the head was refused, and return when to ask for it again."""
-        head.slept = True
+        if head.promised < 0:
+            head.promised = answer.at + answer.wait
         self.head_cost = head.ask.cost
         self.refused = answer
         self.fits = now + answer.wait / 1e6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 from ..decisions import BEHIND, Answer
@@ -12,6 +12,9 @@ from .foresight import all_in_vain, expected, vain
 from .line import Caller, Line
 from .loops import NEVER, Turn
 from .store import Store
+
+_FORGOTTEN = 100
+"""So many sleeps that were cut short may be kept until they would have ended."""
 
 
 class Lines:
@@ -94,6 +97,8 @@ class Lines:
             if not answer.wait:
                 caller.line.reach += 2
             self.dismiss(caller)
+        if 0 < answer.wait <= caller.patience.limit:
+            caller.waits = True  # its time was spent before there was an answer
         caller.answer = answer
         caller.settled = True
         self._come(caller.turn)
@@ -117,6 +122,7 @@ class Lines:
             return
         if waiter.patience.most is not None and self.waiting >= waiter.patience.most:
             self.refuse(waiter, now)
+            waiter.waits = False  # and how long it would have been is of no interest
             return
         waiter.waits = True
         self.waiting += 1
@@ -128,11 +134,14 @@ class Lines:
     def refused(self, waiter: Caller, answer: Answer, now: float) -> None:
         """Let somebody go whom the store refused, or let it stand in line."""
         if answer.wait == BEHIND:
+            line = self._stand(waiter)
+            if line.due is None:  # whoever was in front has left, and nobody knows yet what is left for this one
+                line.judged = False
+                return
             if not waiter.ask.patience:
                 self.refuse(waiter, now)
                 return
-            self._stand(waiter)
-        elif answer.wait <= waiter.ask.patience:
+        elif answer.wait <= waiter.ask.patience and not waiter.overtaken(answer):
             self._sleep(self._stand(waiter), answer, waiter, now)
         else:
             self.settle(waiter, answer)
@@ -142,7 +151,7 @@ class Lines:
     def decided(self, now: float) -> None:
         """Decide what becomes of the lines that were asked for, or began: asleep, ready again, or gone."""
         for line in self.asked:
-            if self.by_key.get(line.key) is not line:
+            if line.ready or self.by_key.get(line.key) is not line:
                 continue
             if line.due is not None:
                 if not line.judged:
@@ -207,13 +216,19 @@ class Lines:
         return chosen
 
     def _sleep(self, line: Line, answer: Answer, head: Caller, now: float) -> None:
-        due = line.sleep(answer, head, now)
-        heappush(self._sleeping, (due, next(self._order), line))
+        self._lie_down(line, line.sleep(answer, head, now))
 
     def _rest(self, line: Line, now: float) -> None:
         """Ask for a line again after a pause, in which other processes may take."""
         line.due = now + self._store.pause
-        heappush(self._sleeping, (line.due, next(self._order), line))
+        self._lie_down(line, line.due)
+
+    def _lie_down(self, line: Line, due: float) -> None:
+        heappush(self._sleeping, (due, next(self._order), line))
+        if len(self._sleeping) > 2 * len(self.by_key) + _FORGOTTEN:
+            sleepers = [sleeper for sleeper in self.by_key.values() if sleeper.due is not None]
+            self._sleeping = [(sleeper.due or 0.0, next(self._order), sleeper) for sleeper in sleepers]
+            heapify(self._sleeping)
 
     def _make_ready(self, line: Line) -> None:
         line.due = None

@@ -94,12 +94,12 @@ class MultiprocessBucket(InstantBucket):
         # The moment is `tick() // ticks`: so the host's clock, which never steps back, is read without a call of ours.
         self._clock = clock
         self._tick, self._ticks = (clock, 1) if clock else (monotonic_ns, 1000)
-        self._opening = Lock()
         self._mutex = Lock()
         self._file: File | None = None
         self._descriptor = -1
         self._slots: Slots
         self._looked = 0
+        self._opening = Lock()  # last: see `_before_fork`
 
     @classmethod
     def init(cls, rates: Rate | Sequence[Rate], name: str | None = None) -> MultiprocessBucket:
