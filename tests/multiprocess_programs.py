@@ -244,7 +244,7 @@ def leave(how: str) -> None:
     """A process ends without closing anything. It writes the name of the file that it used."""
     bucket = MultiprocessBucket(Rate(3, Duration.HOUR))
     take(bucket)
-    sys.stdout.write(json.dumps(bucket._place()))
+    sys.stdout.write(json.dumps(bucket._storage._place()))
     if how == "shared":  # so it does not go with the bucket
         pickle.dumps(bucket)
     if how == "exit":

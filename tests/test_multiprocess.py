@@ -244,7 +244,7 @@ def test_an_interrupt_at_any_moment_leaves_the_locks_free_and_the_count_right(ra
             while True:
                 done = one._step([Ask("", 1)])
                 counted += done[0].wait == 0
-        assert not one._mutex.locked()
+        assert not one._storage.mutex.locked()
         used = 10**6 - two._decide("", 1, True).remaining
         assert used - counted in {1, 2}, "the interrupted one is whole or not there"
         counted = used
@@ -300,7 +300,7 @@ async def test_a_closed_bucket_says_so_and_lets_go_of_its_file(name: str):
     bucket = MultiprocessBucket(Rate(2, 60_000), name)
     assert await bucket.take()
     await bucket.aclose()
-    assert bucket._file is None
+    assert bucket._storage.slots is None
     for take in (lambda: bucket._take("", 1, True), lambda: bucket._decide("", 1, True)):
         with pytest.raises(LimiterClosed):
             take()
@@ -315,7 +315,7 @@ async def test_what_a_caller_leaves_behind_while_the_store_fails_goes_back_with_
     def failing() -> int:
         raise StoreError("on purpose")
 
-    monkeypatch.setattr(bucket, "_enter", failing)
+    monkeypatch.setattr(bucket._storage, "enter", failing)
     bucket._owe(Ask("", -1, at=decision.at))
     assert bucket.statistics().owed == 1
     monkeypatch.undo()

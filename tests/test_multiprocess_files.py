@@ -22,10 +22,12 @@ import pytest
 from pyrate_limiter import BucketFactory, Limiter
 from pyrate_limiter.algorithms import GCRA
 from pyrate_limiter.buckets.multiprocess import MultiprocessBucket, lifetime
-from pyrate_limiter.buckets.multiprocess import bucket as bucket_module
 from pyrate_limiter.buckets.multiprocess import file as file_module
 from pyrate_limiter.buckets.multiprocess import folder as folder_module
-from pyrate_limiter.buckets.multiprocess.folder import Folder, Header, Host, here
+from pyrate_limiter.buckets.multiprocess import header as header_module
+from pyrate_limiter.buckets.multiprocess import storage as storage_module
+from pyrate_limiter.buckets.multiprocess.folder import Folder
+from pyrate_limiter.buckets.multiprocess.header import Header, Host, here
 from pyrate_limiter.clocks import monotonic
 from pyrate_limiter.decisions import BUSY, Answer, Ask
 from pyrate_limiter.errors import StoreError
@@ -35,7 +37,7 @@ from pyrate_limiter.testing import ManualClock
 RATE = Rate(3, 3_600_000)
 SHORT = Rate(3, 1)
 NOBODY = 65534
-FILES = {file_module.__file__, folder_module.__file__}
+FILES = {file_module.__file__, folder_module.__file__, header_module.__file__}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
@@ -339,7 +341,7 @@ def test_sweeping_takes_what_says_nothing_and_nothing_else(place: Path) -> None:
     draft.touch()
     lapse()
     with Folder() as folder:
-        assert locked._file.lock()
+        assert locked._storage.slots.file.lock()
         folder.sweep()
     assert files(place) == sorted(lifetime.named(name) for name in ("long", "locked", "clocked"))
     assert MultiprocessBucket(RATE, "long")._decide("", 1, True).remaining == 1
@@ -373,7 +375,7 @@ def test_an_unnamed_bucket_that_another_process_may_know_leaves_its_file(place: 
     bucket = MultiprocessBucket(RATE)
     bucket._take("", 1, True)
     share(bucket)
-    name = bucket._where
+    name = bucket._storage._where
     del bucket
     assert files(place) == [name]
     lifetime.discard(name)
@@ -415,8 +417,8 @@ def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     bucket._take("", 1, True)
     child = os.fork()
     if not child:
-        bucket._open()
-        bucket._enter()
+        bucket._storage.open()
+        bucket._storage.enter()
         os.kill(os.getpid(), signal.SIGSTOP)
         os._exit(0)
     os.waitpid(child, os.WUNTRACED)
@@ -469,10 +471,10 @@ def test_a_lock_that_changes_hands_is_never_taken_for_a_stopped_one(
     one._take("", 1, True), two._take("", 1, True)
     end = monotonic() + 200_000
     while monotonic() < end:
-        with one._mutex:
-            assert one._enter() > 0
+        with one._storage.mutex:
+            assert one._storage.enter()
             assert two._step([Ask("", 1)]) is None
-            flock(one._descriptor, LOCK_UN)
+            flock(one._storage.descriptor, LOCK_UN)
 
 
 # On an event loop nothing is opened: in every test of one, a watch over the loop sees to that.
@@ -499,8 +501,8 @@ async def test_no_event_loop_waits_while_a_file_is_being_opened(monkeypatch: pyt
         assert may_go_on.wait(10)
         return open_file(*arguments)
 
-    open_file = bucket_module.open_file
-    monkeypatch.setattr(bucket_module, "open_file", slowly)
+    open_file = storage_module.open_file
+    monkeypatch.setattr(storage_module, "open_file", slowly)
     bucket = MultiprocessBucket(RATE)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bucket.acquire)
@@ -540,7 +542,7 @@ async def test_what_nobody_has_any_more_is_removed_when_the_next_one_is_opened(p
     assert len(files(place)) == 1
     another = MultiprocessBucket(RATE)
     assert await another.take()
-    assert files(place) == [another._place()]
+    assert files(place) == [another._storage._place()]
 
 
 @pytest.mark.may_block

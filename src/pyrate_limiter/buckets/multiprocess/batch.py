@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...algorithms import State
 from ...decisions import Ask
 from .banks import UNKNOWN, Entry
-from .folder import FULL_UNTIL, TOUCHED
+from .header import FULL_UNTIL, TOUCHED
 from .slots import Slots
 
 

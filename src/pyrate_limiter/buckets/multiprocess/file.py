@@ -13,7 +13,8 @@ from mmap import mmap
 
 from ...clocks import monotonic
 from ...errors import StoreError
-from .folder import DEAD, HOLDER, Folder, Header, Host, here, mapped
+from .folder import Folder, mapped
+from .header import DEAD, HOLDER, Header, Host, here
 
 if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, flock
