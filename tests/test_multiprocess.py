@@ -174,6 +174,31 @@ def test_idle_keys_make_room_and_when_there_are_none_the_error_says_so(name: str
     assert bucket.statistics().keys == 2
 
 
+@pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA])
+def test_a_full_table_is_looked_through_once_until_a_key_may_be_idle(algorithm, name: str, monkeypatch):
+    clock = ManualClock()
+    bucket = MultiprocessBucket(Rate(2, 1000), name, algorithm=algorithm, max_keys=3, clock=clock)
+    for key in "abc":
+        assert bucket._take(key, 2, True) == 0
+        clock.advance(0.01)
+    looks, idle_at = [], bucket._storage.slots._banks.idle_at
+    monkeypatch.setattr(bucket._storage.slots._banks, "idle_at", lambda at: looks.append(at) or idle_at(at))
+
+    def full() -> int:
+        """Return how many slots were looked at, to find that there is no room."""
+        looks.clear()
+        with pytest.raises(TableFull):
+            bucket._take("d", 1, True)
+        return len(looks)
+
+    assert [full(), full()] == [3, 0]
+    taken = bucket._step([Ask("c", 0)])[0].at - 10_000
+    bucket._step([Ask("c", -1, at=taken)])
+    assert full() == 0, "it is idle sooner perhaps, but not now"
+    bucket._step([Ask("c", -1, at=taken)])
+    assert bucket._take("d", 1, True) == 0
+
+
 def test_without_room_nothing_of_a_batch_is_spent(name: str):
     bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=2, clock=ManualClock())
     for asks in ([Ask("a", 1), Ask("b", 1), Ask("c", 1)], [Ask("c", 1), Ask("b", 1), Ask("a", 1)]):

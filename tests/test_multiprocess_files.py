@@ -11,6 +11,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fcntl import LOCK_UN, flock
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -409,22 +410,28 @@ def wait_for(bucket: MultiprocessBucket) -> list[Answer]:
     return answers
 
 
-@pytest.fixture
-def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A process that is stopped while it has the lock of the bucket "api"."""
-    monkeypatch.setattr(file_module, "PATIENCE", 0.3)
-    bucket = MultiprocessBucket(RATE, "api")
-    bucket._take("", 1, True)
+@contextmanager
+def stopped(work: Callable[[], object]) -> Iterator[int]:
+    """A child that does something and is stopped then, or stops itself in it."""
     child = os.fork()
     if not child:
-        bucket._storage.open()
-        bucket._storage.enter()
+        work()
         os.kill(os.getpid(), signal.SIGSTOP)
         os._exit(0)
     os.waitpid(child, os.WUNTRACED)
     yield child
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+
+
+@pytest.fixture
+def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A process that is stopped while it has the lock of the bucket "api"."""
+    monkeypatch.setattr(file_module, "PATIENCE", 0.3)
+    bucket = MultiprocessBucket(RATE, "api")
+    bucket._take("", 1, True)
+    with stopped(lambda: (bucket._storage.open(), bucket._storage.enter())) as child:
+        yield child
 
 
 def test_a_lock_that_is_held_is_busy_then_an_error_with_the_holder_and_never_a_refusal(holder: int) -> None:
@@ -439,6 +446,20 @@ def test_a_lock_that_is_held_is_busy_then_an_error_with_the_holder_and_never_a_r
     another = MultiprocessBucket(RATE, "api")
     assert wait_for(another)[0].remaining == 1
     assert bucket._take("", 1, True) == 0
+
+
+@pytest.mark.parametrize("goes", [True, False], ids=["removes", "looks"])
+def test_who_was_stopped_while_it_swept_is_named_as_well(monkeypatch: pytest.MonkeyPatch, goes: bool) -> None:
+    monkeypatch.setattr(file_module, "PATIENCE", 0.05)
+    bucket = MultiprocessBucket(RATE, "api")
+    bucket._take("", 1, True)
+
+    def sweep() -> None:
+        with Folder() as folder:
+            folder.remove(lifetime.named("api"), lambda header: os.kill(os.getpid(), signal.SIGSTOP) or goes)
+
+    with stopped(sweep) as sweeper, pytest.raises(StoreError, match=f"process {sweeper} has held the lock"):
+        wait_for(bucket)
 
 
 async def test_who_waits_for_a_stopped_holder_leaves_the_loop_alone(holder: int) -> None:

@@ -22,7 +22,7 @@ from typing import Self
 
 from ...clocks import monotonic
 from ...errors import StoreError
-from .header import DEAD, Header, here
+from .header import DEAD, HOLDER, PROCESS, Header, here
 
 if sys.platform != "win32":
     import fcntl
@@ -109,7 +109,10 @@ class Folder:
             return False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not may_go(Header.read(file)):
+            header = Header.read(file)
+            if header is not None:  # or who waits for us would name somebody else
+                os.pwrite(file, _WORD.pack(os.getpid() << PROCESS), 8 * HOLDER)
+            if not may_go(header):
                 return False
             if not name.startswith(_DRAFT):  # which may be a second name of a finished file
                 os.pwrite(file, _WORD.pack(1), 8 * DEAD)

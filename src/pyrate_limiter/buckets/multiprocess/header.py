@@ -13,6 +13,8 @@ DEAD, HOLDER, TOUCHED, HAND, FULL_UNTIL = 8, 9, 10, 11, 12
 keys: where to look for an idle one, and until when none is."""
 HEADER = 128
 """Bytes of a header."""
+PROCESS = 40
+"""Above so many bits of `HOLDER` stands a process, and below them for which time it has the lock."""
 _MAGIC = b"pyrate\x00\x01"
 _HEADER = Struct("=8s16s16sqqqqqqqq")
 

@@ -40,7 +40,7 @@ class Slots:
         self.file = file
         self.words = file.words
         self._memory = file.memory
-        self._rule = rule
+        self.rule = rule
         self._banks = banks
         self._count = count
         self._first = (HEADER + padded(count)) // 8
