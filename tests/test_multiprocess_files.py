@@ -261,6 +261,53 @@ def test_who_comes_second_while_it_is_made_uses_what_is_there(place: Path, monke
     assert files(place) == [path_of(place).name]
 
 
+def test_what_is_being_made_is_not_swept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, allocate = [], folder_module._allocate
+
+    def swept(file: int, size: int) -> None:
+        made.append(size)
+        with Folder() as folder:
+            folder.sweep()
+        allocate(file, size)
+
+    monkeypatch.setattr(folder_module, "_allocate", swept)
+    assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
+    assert len(made) == 1
+
+
+def test_a_file_that_came_under_the_name_meanwhile_stays(place: Path) -> None:
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
+    path = path_of(place)
+
+    def replaced(header: Header | None) -> bool:
+        path.unlink()
+        assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
+        return True
+
+    with Folder() as folder:
+        folder.remove(path.name, replaced)
+    assert MultiprocessBucket(RATE, "api")._decide("", 1, True).remaining == 1
+
+
+def test_a_draft_that_is_a_second_name_of_a_finished_file_goes_and_the_file_stays(place: Path) -> None:
+    bucket = MultiprocessBucket(RATE, "api")
+    bucket._take("", 1, True)
+    os.link(path_of(place), path_of(place).with_name("new-0"))
+    with Folder() as folder:
+        folder.sweep()
+    assert files(place) == [path_of(place).name]
+    assert bucket._decide("", 1, True).remaining == 1
+
+
+def test_a_sweep_looks_at_a_few_files_only(place: Path) -> None:
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
+    for number in range(50):
+        path_of(place).with_name(f"new-{number}").touch()
+    with Folder() as folder:
+        folder.sweep()
+    assert 51 - 20 <= len(files(place)) <= 51 - 19
+
+
 def test_a_maker_that_is_killed_at_any_line_is_in_nobodys_way(place: Path) -> None:
     path_of(place).parent.mkdir(0o700)
     for _ in killed_at_each_line(lambda: MultiprocessBucket(RATE, "api", max_keys=1)._take("", 1, True)):
@@ -322,6 +369,26 @@ def test_what_another_boot_left_is_void_and_another_clock_is_an_error(place: Pat
         MultiprocessBucket(RATE, "api")._take("", 1, True)
     rewrite(path_of(place), host=host._replace(boot=bytes(16)))
     assert MultiprocessBucket(RATE, "api")._decide("", 1, True).remaining == 2
+
+
+def test_what_another_time_namespace_counts_is_not_swept(place: Path) -> None:
+    MultiprocessBucket(SHORT, "api")._take("", 1, True)
+    rewrite(path_of(place), host=here()._replace(namespace=1), touched=0)
+    with Folder() as folder:
+        folder.sweep()
+    assert files(place) == [path_of(place).name]
+
+
+@pytest.mark.parametrize("more", [-4096, 4096])
+def test_a_file_that_was_cut_or_stretched_is_an_error(place: Path, more: int) -> None:
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
+    os.truncate(path_of(place), path_of(place).stat().st_size + more)
+    with pytest.raises(StoreError, match=f"{path_of(place)} was cut or stretched: remove it"):
+        MultiprocessBucket(RATE, "api")._take("", 1, True)
+
+
+def test_patience_is_five_seconds() -> None:
+    assert file_module.PATIENCE == 5
 
 
 def test_without_an_identity_the_boot_is_told_by_its_time() -> None:
