@@ -22,6 +22,7 @@ from typing import Any
 
 from pyrate_limiter import Duration, FixedWindow, Limiter, MultiprocessBucket, Rate, SlidingWindowLog
 from pyrate_limiter.buckets.multiprocess import lifetime
+from pyrate_limiter.buckets.multiprocess.folder import Folder
 from pyrate_limiter.decisions import BUSY
 
 forking = multiprocessing.get_context("fork") if sys.platform != "win32" else multiprocessing
@@ -262,6 +263,23 @@ def leave(how: str) -> None:
         raise ValueError("on purpose")
 
 
+def outlived() -> None:
+    """A process comes to its end while a child of its goes on."""
+    bucket = MultiprocessBucket(Rate(3, Duration.HOUR))
+    take(bucket)
+    forking.Process(target=look_on, args=(bucket,)).start()
+
+
+def look_on(bucket: MultiprocessBucket) -> None:
+    """Write for how many looks the file was there, and its name."""
+    where, seen = bucket._storage._place(), 0
+    with Folder() as folder:
+        for _ in range(30):
+            seen += where in list(folder)
+            time.sleep(0.01)
+    sys.stdout.write(json.dumps([seen, where]))
+
+
 def by_name(name: str) -> int:
     """Take four times from a bucket of six that others know by its name."""
     return sum(take(MultiprocessBucket(Rate(6, Duration.HOUR), name)) for _ in range(4))
@@ -280,6 +298,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
         example,
         module_level,
         leave,
+        outlived,
         by_name,
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import multiprocessing  # noqa: F401 - whoever uses it leaves in its name as well
 import os
 import pickle
 import signal
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from fcntl import LOCK_UN, flock
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -391,6 +393,35 @@ def test_patience_is_five_seconds() -> None:
     assert file_module.PATIENCE == 5
 
 
+def test_a_file_that_is_replaced_while_it_is_opened_is_opened_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
+    path, opened, really_open = path_of(place), [], Folder.open
+
+    def replaced(folder: Folder, name: str, flags: int = 0) -> int:
+        opened.append(name)
+        if len(opened) == 3:  # after the one that looks whether it is in the way, and the one for the mapping
+            path.unlink()
+            assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
+        return really_open(folder, name, flags)
+
+    monkeypatch.setattr(Folder, "open", replaced)
+    assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
+    assert MultiprocessBucket(RATE, "api")._decide("", 1, True).remaining == 0
+
+
+def test_a_mapping_does_not_keep_the_lock(place: Path) -> None:
+    bucket, another = (MultiprocessBucket(RATE, "api") for _ in range(2))
+    assert (bucket._take("", 1, True), another._take("", 1, True)) == (0, 0)
+    file = bucket._storage.slots.file
+    assert file.lock()
+    assert another._step([Ask("", 1)]) is None
+    os.close(file.descriptor)
+    file.descriptor = -1
+    assert another._step([Ask("", 1)])[0].wait == 0
+
+
 def test_without_an_identity_the_boot_is_told_by_its_time() -> None:
     unknown = Host(bytes(16), 0, 1_700_000_000)
     assert unknown.same_boot(unknown._replace(started=1_700_000_030))
@@ -447,6 +478,20 @@ def test_an_unnamed_bucket_that_another_process_may_know_leaves_its_file(place: 
     del bucket
     assert files(place) == [name]
     lifetime.discard(name)
+
+
+def test_who_leaves_takes_its_own_and_what_says_nothing(place: Path) -> None:
+    own, tree = MultiprocessBucket(RATE), MultiprocessBucket(RATE)
+    tree._storage.join(lifetime.of_tree(bytes(16)))
+    for bucket in (own, tree, MultiprocessBucket(RATE, "api"), MultiprocessBucket(SHORT, "short")):
+        bucket._take("", 1, True)
+    pickle.dumps(own)  # so it does not go with the bucket
+    before = files(place)
+    lapse()
+    assert in_child(lifetime.leave) == 0, "a forked child that exits takes nothing of its parent's"
+    assert files(place) == before
+    lifetime.leave()
+    assert files(place) == [path_of(place).name]
 
 
 def test_opening_gives_up_if_the_file_vanishes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,6 +558,18 @@ def test_a_lock_that_is_held_is_busy_then_an_error_with_the_holder_and_never_a_r
     another = MultiprocessBucket(RATE, "api")
     assert wait_for(another)[0].remaining == 1
     assert bucket._take("", 1, True) == 0
+
+
+def test_a_lock_that_was_seen_held_twice_may_have_been_free_in_between(
+    holder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = MultiprocessBucket(RATE, "api")._storage
+    storage.open()
+    moments = iter([0.0, 10.0, 10.2, 10.4])
+    monkeypatch.setattr(file_module, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    assert [storage.slots.file.lock() for _ in range(3)] == [False] * 3
+    with pytest.raises(StoreError, match=f"process {holder} has held the lock"):
+        storage.slots.file.lock()
 
 
 @pytest.mark.parametrize("goes", [True, False], ids=["removes", "looks"])
