@@ -199,6 +199,27 @@ def test_a_full_table_is_looked_through_once_until_a_key_may_be_idle(algorithm, 
     assert bucket._take("d", 1, True) == 0
 
 
+def test_who_makes_room_goes_on_where_the_last_one_found_some(name: str, monkeypatch):
+    clock = ManualClock()
+    bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=3, clock=clock)
+    bucket._step([Ask("a", 1), Ask("b", 1), Ask("c", 1)])
+    clock.advance(1)
+    looks, idle_at = [], bucket._storage.slots._banks.idle_at
+    monkeypatch.setattr(bucket._storage.slots._banks, "idle_at", lambda at: looks.append(at) or idle_at(at))
+    for count, key in enumerate("def", 1):
+        assert bucket._take(key, 1, True) == 0
+        assert len(looks) == count
+
+
+@pytest.mark.parametrize("rates", [Rate(1, 1000), [Rate(1, 1000), Rate(2, 2000)]], ids=["one", "two"])
+def test_a_refusal_makes_nobody_read_the_state_again(rates, name: str, monkeypatch):
+    bucket = MultiprocessBucket(rates, name, clock=ManualClock())
+    assert bucket._take("", 1, True) == 0
+    monkeypatch.setattr(bucket._storage.slots._banks, "load", lambda entry: pytest.fail("it is known"))
+    assert bucket._take("", 1, True) > 0
+    assert bucket._take("", 1, True) > 0
+
+
 def test_without_room_nothing_of_a_batch_is_spent(name: str):
     bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=2, clock=ManualClock())
     for asks in ([Ask("a", 1), Ask("b", 1), Ask("c", 1)], [Ask("c", 1), Ask("b", 1), Ask("a", 1)]):

@@ -446,6 +446,17 @@ def test_sweeping_takes_what_says_nothing_and_nothing_else(place: Path) -> None:
     assert MultiprocessBucket(RATE, "long")._decide("", 1, True).remaining == 1
 
 
+@pytest.mark.parametrize("method", ["_take", "_decide", "_step"])
+def test_whatever_takes_keeps_the_file_from_being_swept(place: Path, method: str) -> None:
+    bucket = MultiprocessBucket(RATE, "api")
+    bucket._take("", 1, True)
+    rewrite(path_of(place), touched=0)
+    getattr(bucket, method)(*([[Ask("", 1)]] if method == "_step" else ["", 1, True]))
+    with Folder() as folder:
+        folder.sweep()
+    assert files(place) == [path_of(place).name]
+
+
 def test_users_of_a_removed_file_meet_again_in_a_new_one(place: Path) -> None:
     one, two = (MultiprocessBucket(RATE, "api") for _ in range(2))
     assert (one._take("", 1, True), two._take("", 1, True)) == (0, 0)
