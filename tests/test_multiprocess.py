@@ -206,9 +206,9 @@ def test_who_makes_room_goes_on_where_the_last_one_found_some(name: str, monkeyp
     clock.advance(1)
     looks, idle_at = [], bucket._storage.slots._banks.idle_at
     monkeypatch.setattr(bucket._storage.slots._banks, "idle_at", lambda at: looks.append(at) or idle_at(at))
-    for count, key in enumerate("def", 1):
+    for times, key in enumerate("def", 1):
         assert bucket._take(key, 1, True) == 0
-        assert len(looks) == count
+        assert len(looks) == times
 
 
 @pytest.mark.parametrize("rates", [Rate(1, 1000), [Rate(1, 1000), Rate(2, 2000)]], ids=["one", "two"])
