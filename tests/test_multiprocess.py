@@ -23,6 +23,7 @@ from pyrate_limiter.algorithms import (
 )
 from pyrate_limiter.buckets.multiprocess import MultiprocessBucket, TableFull, lifetime, slots
 from pyrate_limiter.buckets.multiprocess.folder import Folder
+from pyrate_limiter.buckets.multiprocess.header import HEADER
 from pyrate_limiter.decisions import FOREVER, RESET, Answer, Ask
 from pyrate_limiter.errors import LimiterClosed, StoreError
 from pyrate_limiter.rates import Rate
@@ -212,12 +213,15 @@ def test_who_makes_room_goes_on_where_the_last_one_found_some(name: str, monkeyp
 
 
 @pytest.mark.parametrize("rates", [Rate(1, 1000), [Rate(1, 1000), Rate(2, 2000)]], ids=["one", "two"])
-def test_a_refusal_makes_nobody_read_the_state_again(rates, name: str, monkeypatch):
+def test_a_refusal_writes_nothing_and_makes_nobody_read_again(rates, name: str, monkeypatch):
     bucket = MultiprocessBucket(rates, name, clock=ManualClock())
     assert bucket._take("", 1, True) == 0
     monkeypatch.setattr(bucket._storage.slots._banks, "load", lambda entry: pytest.fail("it is known"))
+    memory = bucket._storage.slots.file.memory
+    before = memory[HEADER:]
     assert bucket._take("", 1, True) > 0
     assert bucket._take("", 1, True) > 0
+    assert memory[HEADER:] == before
 
 
 def test_without_room_nothing_of_a_batch_is_spent(name: str):
