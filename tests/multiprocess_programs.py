@@ -22,6 +22,7 @@ from typing import Any
 
 from pyrate_limiter import Duration, FixedWindow, Limiter, MultiprocessBucket, Rate, SlidingWindowLog
 from pyrate_limiter.buckets.multiprocess import lifetime
+from pyrate_limiter.buckets.multiprocess.folder import Folder
 from pyrate_limiter.decisions import BUSY
 
 forking = multiprocessing.get_context("fork") if sys.platform != "win32" else multiprocessing
@@ -244,7 +245,7 @@ def leave(how: str) -> None:
     """A process ends without closing anything. It writes the name of the file that it used."""
     bucket = MultiprocessBucket(Rate(3, Duration.HOUR))
     take(bucket)
-    sys.stdout.write(json.dumps(bucket._place()))
+    sys.stdout.write(json.dumps(bucket._storage._place()))
     if how == "shared":  # so it does not go with the bucket
         pickle.dumps(bucket)
     if how == "exit":
@@ -260,6 +261,23 @@ def leave(how: str) -> None:
         asyncio.run(main())
     if how == "raise":
         raise ValueError("on purpose")
+
+
+def outlived() -> None:
+    """A process comes to its end while a child of its goes on."""
+    bucket = MultiprocessBucket(Rate(3, Duration.HOUR))
+    take(bucket)
+    forking.Process(target=look_on, args=(bucket,)).start()
+
+
+def look_on(bucket: MultiprocessBucket) -> None:
+    """Write for how many looks the file was there, and its name."""
+    where, seen = bucket._storage._place(), 0
+    with Folder() as folder:
+        for _ in range(30):
+            seen += where in list(folder)
+            time.sleep(0.01)
+    sys.stdout.write(json.dumps([seen, where]))
 
 
 def by_name(name: str) -> int:
@@ -280,6 +298,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
         example,
         module_level,
         leave,
+        outlived,
         by_name,
     )
 }

@@ -23,6 +23,7 @@ from pyrate_limiter.algorithms import (
 )
 from pyrate_limiter.buckets.multiprocess import MultiprocessBucket, TableFull, lifetime, slots
 from pyrate_limiter.buckets.multiprocess.folder import Folder
+from pyrate_limiter.buckets.multiprocess.header import HEADER
 from pyrate_limiter.decisions import FOREVER, RESET, Answer, Ask
 from pyrate_limiter.errors import LimiterClosed, StoreError
 from pyrate_limiter.rates import Rate
@@ -174,6 +175,55 @@ def test_idle_keys_make_room_and_when_there_are_none_the_error_says_so(name: str
     assert bucket.statistics().keys == 2
 
 
+@pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA])
+def test_a_full_table_is_looked_through_once_until_a_key_may_be_idle(algorithm, name: str, monkeypatch):
+    clock = ManualClock()
+    bucket = MultiprocessBucket(Rate(2, 1000), name, algorithm=algorithm, max_keys=3, clock=clock)
+    for key in "abc":
+        assert bucket._take(key, 2, True) == 0
+        clock.advance(0.01)
+    looks, idle_at = [], bucket._storage.slots._banks.idle_at
+    monkeypatch.setattr(bucket._storage.slots._banks, "idle_at", lambda at: looks.append(at) or idle_at(at))
+
+    def full() -> int:
+        """Return how many slots were looked at, to find that there is no room."""
+        looks.clear()
+        with pytest.raises(TableFull):
+            bucket._take("d", 1, True)
+        return len(looks)
+
+    assert [full(), full()] == [3, 0]
+    taken = bucket._step([Ask("c", 0)])[0].at - 10_000
+    bucket._step([Ask("c", -1, at=taken)])
+    assert full() == 0, "it is idle sooner perhaps, but not now"
+    bucket._step([Ask("c", -1, at=taken)])
+    assert bucket._take("d", 1, True) == 0
+
+
+def test_who_makes_room_goes_on_where_the_last_one_found_some(name: str, monkeypatch):
+    clock = ManualClock()
+    bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=3, clock=clock)
+    bucket._step([Ask("a", 1), Ask("b", 1), Ask("c", 1)])
+    clock.advance(1)
+    looks, idle_at = [], bucket._storage.slots._banks.idle_at
+    monkeypatch.setattr(bucket._storage.slots._banks, "idle_at", lambda at: looks.append(at) or idle_at(at))
+    for times, key in enumerate("def", 1):
+        assert bucket._take(key, 1, True) == 0
+        assert len(looks) == times
+
+
+@pytest.mark.parametrize("rates", [Rate(1, 1000), [Rate(1, 1000), Rate(2, 2000)]], ids=["one", "two"])
+def test_a_refusal_writes_nothing_and_makes_nobody_read_again(rates, name: str, monkeypatch):
+    bucket = MultiprocessBucket(rates, name, clock=ManualClock())
+    assert bucket._take("", 1, True) == 0
+    monkeypatch.setattr(bucket._storage.slots._banks, "load", lambda entry: pytest.fail("it is known"))
+    memory = bucket._storage.slots.file.memory
+    before = memory[HEADER:]
+    assert bucket._take("", 1, True) > 0
+    assert bucket._take("", 1, True) > 0
+    assert memory[HEADER:] == before
+
+
 def test_without_room_nothing_of_a_batch_is_spent(name: str):
     bucket = MultiprocessBucket(Rate(2, 1000), name, max_keys=2, clock=ManualClock())
     for asks in ([Ask("a", 1), Ask("b", 1), Ask("c", 1)], [Ask("c", 1), Ask("b", 1), Ask("a", 1)]):
@@ -244,7 +294,7 @@ def test_an_interrupt_at_any_moment_leaves_the_locks_free_and_the_count_right(ra
             while True:
                 done = one._step([Ask("", 1)])
                 counted += done[0].wait == 0
-        assert not one._mutex.locked()
+        assert not one._storage.mutex.locked()
         used = 10**6 - two._decide("", 1, True).remaining
         assert used - counted in {1, 2}, "the interrupted one is whole or not there"
         counted = used
@@ -300,7 +350,7 @@ async def test_a_closed_bucket_says_so_and_lets_go_of_its_file(name: str):
     bucket = MultiprocessBucket(Rate(2, 60_000), name)
     assert await bucket.take()
     await bucket.aclose()
-    assert bucket._file is None
+    assert bucket._storage.slots is None
     for take in (lambda: bucket._take("", 1, True), lambda: bucket._decide("", 1, True)):
         with pytest.raises(LimiterClosed):
             take()
@@ -315,7 +365,7 @@ async def test_what_a_caller_leaves_behind_while_the_store_fails_goes_back_with_
     def failing() -> int:
         raise StoreError("on purpose")
 
-    monkeypatch.setattr(bucket, "_enter", failing)
+    monkeypatch.setattr(bucket._storage, "enter", failing)
     bucket._owe(Ask("", -1, at=decision.at))
     assert bucket.statistics().owed == 1
     monkeypatch.undo()

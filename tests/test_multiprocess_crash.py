@@ -103,7 +103,7 @@ def tracer(step: Callable[[], None], *, opcodes: bool) -> Callable[..., Any]:
 
 def images_of(case: Case) -> list[bytes]:
     """Run the batch and return each different content that the memory has on the way: what a kill there would leave."""
-    memory = case.bucket._file.memory
+    memory = case.bucket._storage.slots.file.memory
     images = [memory[:]]
 
     def look() -> None:
@@ -128,13 +128,13 @@ def test_a_kill_at_any_instruction_leaves_the_old_state_or_the_new_one(store: st
     assert len(images) > 3
     for image in images:
         case.clock.now = now
-        case.bucket._file.memory[:] = images[0]
+        case.bucket._storage.slots.file.memory[:] = images[0]
         knows_the_old = copy.copy(case.bucket)
         knows_the_old._step([Ask(key, 0) for key in KEYS])
-        case.bucket._file.memory[:] = image
+        case.bucket._storage.slots.file.memory[:] = image
         assert case.check([knows_the_old, copy.copy(case.bucket)], case.possible)
     case.clock.now = now
-    case.bucket._file.memory[:] = images[-1]
+    case.bucket._storage.slots.file.memory[:] = images[-1]
     assert case.check([copy.copy(case.bucket)], case.possible[-1:]), "what was answered is what counts"
 
 
@@ -149,7 +149,7 @@ def test_a_full_log_is_written_anew_where_nobody_reads(cut: list[Ask]) -> None:
     now, images = case.clock.now, images_of(case)
     for image in images:
         case.clock.now = now
-        case.bucket._file.memory[:] = image
+        case.bucket._storage.slots.file.memory[:] = image
         assert case.check([copy.copy(case.bucket)], case.possible)
 
 
@@ -165,17 +165,17 @@ def test_a_kill_while_an_idle_key_makes_room_harms_no_other(store: str) -> None:
     assert len(images) > 6
     for image in images:
         case.clock.now = now
-        case.bucket._file.memory[:] = images[0]
+        case.bucket._storage.slots.file.memory[:] = images[0]
         knows_the_old, others = (copy.copy(case.bucket) for _ in range(2))
         knows_the_old._step([Ask(key, 0) for key in KEYS])
-        case.bucket._file.memory[:] = image
+        case.bucket._storage.slots.file.memory[:] = image
         assert case.check([knows_the_old, others], case.possible)
 
         case.clock.now = now
-        case.bucket._file.memory[:] = images[0]
+        case.bucket._storage.slots.file.memory[:] = images[0]
         knows_the_old = copy.copy(case.bucket)
         knows_the_old._step([Ask(key, 0) for key in KEYS])
-        case.bucket._file.memory[:] = image
+        case.bucket._storage.slots.file.memory[:] = image
         with suppress(TableFull):
             taken = knows_the_old._step([Ask("c", 1)])[0]
             assert others._step([Ask("c", 0)])[0].remaining == taken.remaining, "the key that had to go has come back"

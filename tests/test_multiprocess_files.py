@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import multiprocessing  # noqa: F401 - whoever uses it leaves in its name as well
 import os
 import pickle
 import signal
@@ -11,9 +12,11 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fcntl import LOCK_UN, flock
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -22,10 +25,12 @@ import pytest
 from pyrate_limiter import BucketFactory, Limiter
 from pyrate_limiter.algorithms import GCRA
 from pyrate_limiter.buckets.multiprocess import MultiprocessBucket, lifetime
-from pyrate_limiter.buckets.multiprocess import bucket as bucket_module
 from pyrate_limiter.buckets.multiprocess import file as file_module
 from pyrate_limiter.buckets.multiprocess import folder as folder_module
-from pyrate_limiter.buckets.multiprocess.folder import Folder, Header, Host, here
+from pyrate_limiter.buckets.multiprocess import header as header_module
+from pyrate_limiter.buckets.multiprocess import storage as storage_module
+from pyrate_limiter.buckets.multiprocess.folder import Folder
+from pyrate_limiter.buckets.multiprocess.header import Header, Host, here
 from pyrate_limiter.clocks import monotonic
 from pyrate_limiter.decisions import BUSY, Answer, Ask
 from pyrate_limiter.errors import StoreError
@@ -35,7 +40,7 @@ from pyrate_limiter.testing import ManualClock
 RATE = Rate(3, 3_600_000)
 SHORT = Rate(3, 1)
 NOBODY = 65534
-FILES = {file_module.__file__, folder_module.__file__}
+FILES = {file_module.__file__, folder_module.__file__, header_module.__file__}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
@@ -258,6 +263,53 @@ def test_who_comes_second_while_it_is_made_uses_what_is_there(place: Path, monke
     assert files(place) == [path_of(place).name]
 
 
+def test_what_is_being_made_is_not_swept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, allocate = [], folder_module._allocate
+
+    def swept(file: int, size: int) -> None:
+        made.append(size)
+        with Folder() as folder:
+            folder.sweep()
+        allocate(file, size)
+
+    monkeypatch.setattr(folder_module, "_allocate", swept)
+    assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
+    assert len(made) == 1
+
+
+def test_a_file_that_came_under_the_name_meanwhile_stays(place: Path) -> None:
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
+    path = path_of(place)
+
+    def replaced(header: Header | None) -> bool:
+        path.unlink()
+        assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
+        return True
+
+    with Folder() as folder:
+        folder.remove(path.name, replaced)
+    assert MultiprocessBucket(RATE, "api")._decide("", 1, True).remaining == 1
+
+
+def test_a_draft_that_is_a_second_name_of_a_finished_file_goes_and_the_file_stays(place: Path) -> None:
+    bucket = MultiprocessBucket(RATE, "api")
+    bucket._take("", 1, True)
+    os.link(path_of(place), path_of(place).with_name("new-0"))
+    with Folder() as folder:
+        folder.sweep()
+    assert files(place) == [path_of(place).name]
+    assert bucket._decide("", 1, True).remaining == 1
+
+
+def test_a_sweep_looks_at_a_few_files_only(place: Path) -> None:
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
+    for number in range(50):
+        path_of(place).with_name(f"new-{number}").touch()
+    with Folder() as folder:
+        folder.sweep()
+    assert 51 - 20 <= len(files(place)) <= 51 - 19
+
+
 def test_a_maker_that_is_killed_at_any_line_is_in_nobodys_way(place: Path) -> None:
     path_of(place).parent.mkdir(0o700)
     for _ in killed_at_each_line(lambda: MultiprocessBucket(RATE, "api", max_keys=1)._take("", 1, True)):
@@ -321,6 +373,55 @@ def test_what_another_boot_left_is_void_and_another_clock_is_an_error(place: Pat
     assert MultiprocessBucket(RATE, "api")._decide("", 1, True).remaining == 2
 
 
+def test_what_another_time_namespace_counts_is_not_swept(place: Path) -> None:
+    MultiprocessBucket(SHORT, "api")._take("", 1, True)
+    rewrite(path_of(place), host=here()._replace(namespace=1), touched=0)
+    with Folder() as folder:
+        folder.sweep()
+    assert files(place) == [path_of(place).name]
+
+
+@pytest.mark.parametrize("more", [-4096, 4096])
+def test_a_file_that_was_cut_or_stretched_is_an_error(place: Path, more: int) -> None:
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
+    os.truncate(path_of(place), path_of(place).stat().st_size + more)
+    with pytest.raises(StoreError, match=f"{path_of(place)} was cut or stretched: remove it"):
+        MultiprocessBucket(RATE, "api")._take("", 1, True)
+
+
+def test_patience_is_five_seconds() -> None:
+    assert file_module.PATIENCE == 5
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_opened_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MultiprocessBucket(RATE, "api")._take("", 1, True)
+    path, opened, really_open = path_of(place), [], Folder.open
+
+    def replaced(folder: Folder, name: str, flags: int = 0) -> int:
+        opened.append(name)
+        if len(opened) == 3:  # after the one that looks whether it is in the way, and the one for the mapping
+            path.unlink()
+            assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
+        return really_open(folder, name, flags)
+
+    monkeypatch.setattr(Folder, "open", replaced)
+    assert MultiprocessBucket(RATE, "api")._take("", 1, True) == 0
+    assert MultiprocessBucket(RATE, "api")._decide("", 1, True).remaining == 0
+
+
+def test_a_mapping_does_not_keep_the_lock(place: Path) -> None:
+    bucket, another = (MultiprocessBucket(RATE, "api") for _ in range(2))
+    assert (bucket._take("", 1, True), another._take("", 1, True)) == (0, 0)
+    file = bucket._storage.slots.file
+    assert file.lock()
+    assert another._step([Ask("", 1)]) is None
+    os.close(file.descriptor)
+    file.descriptor = -1
+    assert another._step([Ask("", 1)])[0].wait == 0
+
+
 def test_without_an_identity_the_boot_is_told_by_its_time() -> None:
     unknown = Host(bytes(16), 0, 1_700_000_000)
     assert unknown.same_boot(unknown._replace(started=1_700_000_030))
@@ -339,10 +440,21 @@ def test_sweeping_takes_what_says_nothing_and_nothing_else(place: Path) -> None:
     draft.touch()
     lapse()
     with Folder() as folder:
-        assert locked._file.lock()
+        assert locked._storage.slots.file.lock()
         folder.sweep()
     assert files(place) == sorted(lifetime.named(name) for name in ("long", "locked", "clocked"))
     assert MultiprocessBucket(RATE, "long")._decide("", 1, True).remaining == 1
+
+
+@pytest.mark.parametrize("method", ["_take", "_decide", "_step"])
+def test_whatever_takes_keeps_the_file_from_being_swept(place: Path, method: str) -> None:
+    bucket = MultiprocessBucket(RATE, "api")
+    bucket._take("", 1, True)
+    rewrite(path_of(place), touched=0)
+    getattr(bucket, method)(*([[Ask("", 1)]] if method == "_step" else ["", 1, True]))
+    with Folder() as folder:
+        folder.sweep()
+    assert files(place) == [path_of(place).name]
 
 
 def test_users_of_a_removed_file_meet_again_in_a_new_one(place: Path) -> None:
@@ -373,10 +485,24 @@ def test_an_unnamed_bucket_that_another_process_may_know_leaves_its_file(place: 
     bucket = MultiprocessBucket(RATE)
     bucket._take("", 1, True)
     share(bucket)
-    name = bucket._where
+    name = bucket._storage._where
     del bucket
     assert files(place) == [name]
     lifetime.discard(name)
+
+
+def test_who_leaves_takes_its_own_and_what_says_nothing(place: Path) -> None:
+    own, tree = MultiprocessBucket(RATE), MultiprocessBucket(RATE)
+    tree._storage.join(lifetime.of_tree(bytes(16)))
+    for bucket in (own, tree, MultiprocessBucket(RATE, "api"), MultiprocessBucket(SHORT, "short")):
+        bucket._take("", 1, True)
+    pickle.dumps(own)  # so it does not go with the bucket
+    before = files(place)
+    lapse()
+    assert in_child(lifetime.leave) == 0, "a forked child that exits takes nothing of its parent's"
+    assert files(place) == before
+    lifetime.leave()
+    assert files(place) == [path_of(place).name]
 
 
 def test_opening_gives_up_if_the_file_vanishes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,22 +533,28 @@ def wait_for(bucket: MultiprocessBucket) -> list[Answer]:
     return answers
 
 
-@pytest.fixture
-def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A process that is stopped while it has the lock of the bucket "api"."""
-    monkeypatch.setattr(file_module, "PATIENCE", 0.3)
-    bucket = MultiprocessBucket(RATE, "api")
-    bucket._take("", 1, True)
+@contextmanager
+def stopped(work: Callable[[], object]) -> Iterator[int]:
+    """A child that does something and is stopped then, or stops itself in it."""
     child = os.fork()
     if not child:
-        bucket._open()
-        bucket._enter()
+        work()
         os.kill(os.getpid(), signal.SIGSTOP)
         os._exit(0)
     os.waitpid(child, os.WUNTRACED)
     yield child
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+
+
+@pytest.fixture
+def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A process that is stopped while it has the lock of the bucket "api"."""
+    monkeypatch.setattr(file_module, "PATIENCE", 0.3)
+    bucket = MultiprocessBucket(RATE, "api")
+    bucket._take("", 1, True)
+    with stopped(lambda: (bucket._storage.open(), bucket._storage.enter())) as child:
+        yield child
 
 
 def test_a_lock_that_is_held_is_busy_then_an_error_with_the_holder_and_never_a_refusal(holder: int) -> None:
@@ -437,6 +569,32 @@ def test_a_lock_that_is_held_is_busy_then_an_error_with_the_holder_and_never_a_r
     another = MultiprocessBucket(RATE, "api")
     assert wait_for(another)[0].remaining == 1
     assert bucket._take("", 1, True) == 0
+
+
+def test_a_lock_that_was_seen_held_twice_may_have_been_free_in_between(
+    holder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = MultiprocessBucket(RATE, "api")._storage
+    storage.open()
+    moments = iter([0.0, 10.0, 10.2, 10.4])
+    monkeypatch.setattr(file_module, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    assert [storage.slots.file.lock() for _ in range(3)] == [False] * 3
+    with pytest.raises(StoreError, match=f"process {holder} has held the lock"):
+        storage.slots.file.lock()
+
+
+@pytest.mark.parametrize("goes", [True, False], ids=["removes", "looks"])
+def test_who_was_stopped_while_it_swept_is_named_as_well(monkeypatch: pytest.MonkeyPatch, goes: bool) -> None:
+    monkeypatch.setattr(file_module, "PATIENCE", 0.05)
+    bucket = MultiprocessBucket(RATE, "api")
+    bucket._take("", 1, True)
+
+    def sweep() -> None:
+        with Folder() as folder:
+            folder.remove(lifetime.named("api"), lambda header: os.kill(os.getpid(), signal.SIGSTOP) or goes)
+
+    with stopped(sweep) as sweeper, pytest.raises(StoreError, match=f"process {sweeper} has held the lock"):
+        wait_for(bucket)
 
 
 async def test_who_waits_for_a_stopped_holder_leaves_the_loop_alone(holder: int) -> None:
@@ -469,10 +627,10 @@ def test_a_lock_that_changes_hands_is_never_taken_for_a_stopped_one(
     one._take("", 1, True), two._take("", 1, True)
     end = monotonic() + 200_000
     while monotonic() < end:
-        with one._mutex:
-            assert one._enter() > 0
+        with one._storage.mutex:
+            assert one._storage.enter()
             assert two._step([Ask("", 1)]) is None
-            flock(one._descriptor, LOCK_UN)
+            flock(one._storage.descriptor, LOCK_UN)
 
 
 # On an event loop nothing is opened: in every test of one, a watch over the loop sees to that.
@@ -499,8 +657,8 @@ async def test_no_event_loop_waits_while_a_file_is_being_opened(monkeypatch: pyt
         assert may_go_on.wait(10)
         return open_file(*arguments)
 
-    open_file = bucket_module.open_file
-    monkeypatch.setattr(bucket_module, "open_file", slowly)
+    open_file = storage_module.open_file
+    monkeypatch.setattr(storage_module, "open_file", slowly)
     bucket = MultiprocessBucket(RATE)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bucket.acquire)
@@ -540,7 +698,7 @@ async def test_what_nobody_has_any_more_is_removed_when_the_next_one_is_opened(p
     assert len(files(place)) == 1
     another = MultiprocessBucket(RATE)
     assert await another.take()
-    assert files(place) == [another._place()]
+    assert files(place) == [another._storage._place()]
 
 
 @pytest.mark.may_block

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,13 @@ from pyrate_limiter.buckets.multiprocess.folder import Folder
 METHODS = ["fork", "spawn", "forkserver"]
 
 
-def start(program: str, *arguments: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-m", "tests.multiprocess_programs", program, *map(json.dumps, arguments)]
+MODULE = ["-m", "tests.multiprocess_programs"]
+LATE = ["-c", "import pyrate_limiter.buckets; from tests.multiprocess_programs import outlived; outlived()"]
+"""Like `outlived` there, but what this package wants at exit is registered before `multiprocessing` is."""
+
+
+def start(program: str, *arguments: Any, run: Sequence[str] = MODULE) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", *run, program, *map(json.dumps, arguments)]
     root = Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), *sys.path]))}
     return subprocess.Popen(
@@ -132,3 +137,10 @@ def test_unrelated_processes_share_by_name(name: str) -> None:
 @pytest.mark.parametrize(("how", "code"), [("return", 0), ("shared", 0), ("exit", 7), ("waiting", 7), ("raise", 1)])
 def test_a_process_that_closes_nothing_ends_and_leaves_nothing(how: str, code: int) -> None:
     assert result_of(start("leave", how), code) not in names_of_files()
+
+
+@pytest.mark.parametrize("how", [MODULE, LATE], ids=["multiprocessing first", "multiprocessing later"])
+def test_the_file_of_a_process_that_ends_stays_until_its_children_have(how: list[str]) -> None:
+    seen, file = result_of(start("outlived", run=how))
+    assert seen == 30
+    assert file not in names_of_files()

@@ -404,7 +404,8 @@ async def test_processes_share_a_limit_exactly_and_evenly(algorithm: type[Algori
     for worker in workers:
         await asyncio.to_thread(worker.join)
     stamps = sorted(stamp for process in counts for stamps in process for stamp in stamps)
-    span, at_most = 500_000, RedisBucket(SHARED, redis_url, algorithm=algorithm).rule.at_most(500_000)
+    span = SHARED.interval * 1000
+    at_most = RedisBucket(SHARED, redis_url, algorithm=algorithm).rule.at_most(span)
     first = 0
     for last, stamp in enumerate(stamps):
         while stamps[first] <= stamp - span:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from ..listening import Audible, Audience
 from ..rates import Rate, as_rates
 from ..waiting import Make, Patience, Room, loop_of, running
 from .checks import as_patience, valid_algorithm, valid_key, valid_weight
-from .forks import forks
+from .forks import Forkable
 from .statistics import BucketStatistics
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ NOT_AT_ALL = Patience(0)
 _tuple = tuple.__new__
 
 
-class AbstractBucket(Audible, ABC):
+class AbstractBucket(Audible, metaclass=Forkable):
     """One budget for each key, under one or several rates.
 
     A subclass is a store. It implements `_apply`: decide a batch atomically, by `decide` or by something that is
@@ -61,7 +61,6 @@ class AbstractBucket(Audible, ABC):
         self.closed = False
         self._rooms: dict[Any, Room] = {}
         self._owed: deque[Ask] = deque()
-        forks.add(self)
 
     @abstractmethod
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
@@ -162,10 +161,7 @@ class AbstractBucket(Audible, ABC):
         """Close what belongs to the running loop."""
 
     def _before_fork(self) -> None:
-        """Take the short locks, so that no thread leaves a torn state to the child.
-
-        If another thread is making this bucket, raise AttributeError before any of them is taken.
-        """
+        """Take the short locks, so that no thread leaves a torn state to the child."""
 
     def _after_fork(self) -> None:
         """Let go of them in the parent."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...algorithms import State
 from ...decisions import Ask
 from .banks import UNKNOWN, Entry
-from .folder import FULL_UNTIL, TOUCHED
+from .header import FULL_UNTIL, TOUCHED
 from .slots import Slots
 
 
@@ -49,12 +49,12 @@ class Batch:
         words = self._slots.words
         if self.changed:
             words[TOUCHED] = now
-        if self._anew:
-            words[FULL_UNTIL] = 0  # a key may be idle sooner
         for key, entry in self._entries.items():
             if entry is None:
                 continue
             if key in self.changed:
+                if key in self._anew:  # it may be idle sooner
+                    words[FULL_UNTIL] = min(words[FULL_UNTIL], self._slots.rule.idle_at(self.changed[key]))
                 self._slots.save(entry, self.changed[key], key in self._anew)
             else:
                 entry.sequence = words[entry.at]

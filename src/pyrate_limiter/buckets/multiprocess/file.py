@@ -13,7 +13,8 @@ from mmap import mmap
 
 from ...clocks import monotonic
 from ...errors import StoreError
-from .folder import DEAD, HOLDER, Folder, Header, Host, here, mapped
+from .folder import Folder, mapped
+from .header import DEAD, HOLDER, PROCESS, Header, Host, here
 
 if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -26,8 +27,7 @@ _TRIES = 2
 """More of them cost CPU and bring nothing: whoever naps instead lets the holder go on."""
 _GAP = 1.0
 _ATTEMPTS = 100
-_SHIFT = 40
-_COUNT = (1 << _SHIFT) - 1
+_COUNT = (1 << PROCESS) - 1
 
 
 class File:
@@ -53,7 +53,7 @@ class File:
             self.replaced = not os.path.samestat(os.fstat(mapping), os.fstat(self.descriptor))
         finally:
             os.close(mapping)
-        self._process, self._stamp = os.getpid() << _SHIFT, 0
+        self._process, self._stamp = os.getpid() << PROCESS, 0
         self._seen = (0, 0.0, 0.0)
 
     def __del__(self) -> None:
@@ -101,7 +101,7 @@ class File:
         self._seen = (holder, first, now)
         if now - first >= PATIENCE:
             raise StoreError(
-                f"process {holder >> _SHIFT} has held the lock of {self.path} for {now - first:.0f} s:"
+                f"process {holder >> PROCESS} has held the lock of {self.path} for {now - first:.0f} s:"
                 " if it is stopped, let it go on or kill it"
             )
 

@@ -13,7 +13,11 @@ from ...bucket import valid_key
 from ...errors import StoreError
 from .banks import Banks, Entry, memory_of
 from .file import File
-from .folder import FULL_UNTIL, HAND, HEADER
+from .header import FULL_UNTIL, HAND, HEADER
+
+ROOM = 1 << 22
+"""Bytes of memory that a bucket takes if it is not said how many keys it is for."""
+_FEWEST, _MOST = 16, 10_000
 
 
 class TableFull(StoreError):
@@ -33,9 +37,10 @@ class Slots:
     def __init__(self, rule: Rule, banks: Banks, count: int, file: File) -> None:
         banks.attach(file.memory, file.words)
         self.save = banks.save
+        self.file = file
         self.words = file.words
         self._memory = file.memory
-        self._rule = rule
+        self.rule = rule
         self._banks = banks
         self._count = count
         self._first = (HEADER + padded(count)) // 8
@@ -156,6 +161,11 @@ def tag_of(digest: bytes) -> int:
 def size_of(banks: Banks, count: int) -> int:
     """Return the bytes of a file with so many slots."""
     return HEADER + padded(count) + 8 * banks.words * count
+
+
+def fitting(banks: Banks) -> int:
+    """Return how many keys a bucket is for if that is not said."""
+    return max(_FEWEST, min(_MOST, ROOM // (8 * banks.words)))
 
 
 def padded(size: int) -> int:
