@@ -134,6 +134,10 @@ async def greet(websocket: Any) -> None:
     await websocket.close()
 
 
+# Older releases of uvicorn use a part of websockets that newer ones of it warn of.
+@pytest.mark.filterwarnings("ignore:websockets.legacy is:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:websockets.server.WebSocketServerProtocol is:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:remove second argument of ws_handler:DeprecationWarning")
 async def test_a_handshake_is_answered_by_429():
     app = Starlette(
         routes=[WebSocketRoute("/", greet)], middleware=[Middleware(RateLimitMiddleware, limiter="1/minute")]

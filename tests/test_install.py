@@ -81,3 +81,21 @@ def test_the_wheel_is_typed_and_carries_the_page_and_nothing_else(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {"pyrate_limiter/py.typed", "pyrate_limiter/cli/demo/page.html"} <= set(names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"pyrate_limiter", "pyrate_limiter_anyio"}
+
+
+@pytest.mark.parametrize(
+    ("imported", "missing", "extra"),
+    [
+        ("pyrate_limiter.buckets.postgres", "psycopg", "postgres"),
+        ("pyrate_limiter.integrations.aiohttp", "aiohttp", "aiohttp"),
+        ("pyrate_limiter.integrations.fastapi", "FastAPI", "fastapi"),
+        ("pyrate_limiter.integrations.httpx", "http-sf", "httpx"),
+        ("pyrate_limiter.integrations.opentelemetry", "opentelemetry-api", "otel"),
+        ("pyrate_limiter.integrations.requests", "requests", "requests"),
+    ],
+)
+def test_what_needs_an_extra_says_which(python: Path, imported: str, missing: str, extra: str):
+    code = f"try:\n    import {imported}\nexcept ImportError as error:\n    print(error)"
+    said = run(python, code)
+    assert f" {missing}: " in said
+    assert said.endswith(f"pip install 'pyrate-limiter-anyio[{extra}]'")

@@ -84,20 +84,19 @@ class Arrivals:
             start += SECOND
 
 
-class Word(click.ParamType[T, Any]):
-    """A parameter that is read by a function, which raises ValueError with a sentence for the user."""
+def word(name: str, read: Callable[[str], T]) -> Callable[[Any], T]:
+    """Return a type of parameter that `read` reads, which raises ValueError with a sentence for the user."""
 
-    def __init__(self, name: str, read: Callable[[str], T]) -> None:
-        self.name = name
-        self._read = read
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+    def convert(value: Any) -> T:
         try:
-            return self._read(value) if isinstance(value, str) else value
+            return read(value) if isinstance(value, str) else value
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            raise click.BadParameter(str(error)) from error
+
+    convert.__name__ = name  # what click's help calls it
+    return convert
 
 
-RATE = Word("rate", Rate.parse)
-ARRIVALS = Word("arrivals", Arrivals)
+RATE = word("rate", Rate.parse)
+ARRIVALS = word("arrivals", Arrivals)
 ALGORITHM = click.Choice(list(ALGORITHMS))

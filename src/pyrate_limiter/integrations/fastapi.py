@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from fastapi import FastAPI, HTTPException, Response, routing
-from fastapi.dependencies.models import Dependant
-from fastapi.requests import HTTPConnection
+try:
+    from fastapi import FastAPI, HTTPException, Response, routing
+    from fastapi.dependencies.models import Dependant
+    from fastapi.requests import HTTPConnection
+except ModuleNotFoundError as error:
+    raise ImportError("these limits need FastAPI: pip install 'pyrate-limiter-anyio[fastapi]'") from error
 
 from .. import Decision
 from .asgi import RULINGS, App, Receive, Refusal, Scope, Send, respond

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from opentelemetry.metrics import Meter, get_meter
-from opentelemetry.util.types import AttributeValue
+try:
+    from opentelemetry.metrics import Meter, get_meter
+    from opentelemetry.util.types import AttributeValue
+except ModuleNotFoundError as error:
+    raise ImportError("this listener needs opentelemetry-api: pip install 'pyrate-limiter-anyio[otel]'") from error
 
 from .. import Decision, Listener, Wait
 

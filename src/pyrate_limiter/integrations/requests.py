@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from requests import PreparedRequest, Response
-from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.structures import CaseInsensitiveDict
+try:
+    from requests import PreparedRequest, Response
+    from requests.adapters import BaseAdapter, HTTPAdapter
+    from requests.structures import CaseInsensitiveDict
+except ModuleNotFoundError as error:
+    raise ImportError("this adapter needs requests: pip install 'pyrate-limiter-anyio[requests]'") from error
 
 from .. import Limiter
 from .learning import Options, SyncSender
