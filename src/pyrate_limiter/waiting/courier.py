@@ -36,7 +36,7 @@ class Call:
     def __init__(self) -> None:
         self.asks: list[Ask] = []
         self.callers: list[Caller | None] = []
-        self.returns: list[Ask] = []
+        self.returns: Sequence[Ask] = ()
 
     def give_back(self, ask: Ask) -> None:
         """Give back for somebody who has left."""
@@ -165,18 +165,22 @@ class Courier:
     def _gather(self, now: float) -> Call:
         """Return the next call: give-backs first, then in turn what is fresh, and of each line that is due a prefix."""
         call = Call()
-        store = self._store
+        if self._store._owed or self.errands:
+            self._gather_errands(call, now)
+        self._lines.wake(now)
+        self._gather_takes(call, now)
+        return call
+
+    def _gather_errands(self, call: Call, now: float) -> None:
+        owed, batch = self._store._owed, self._store.batch
         with suppress(IndexError):  # between the look and the grip another loop may have taken the last one
-            while store._owed and len(call.asks) < store.batch:
-                call.give_back(store._owed.popleft())
-        while self.errands and len(call.asks) < store.batch:
+            while owed and len(call.asks) < batch:
+                call.give_back(owed.popleft())
+        while self.errands and len(call.asks) < batch:
             call.add([self.errands.popleft()], now)
         call.returns = [ask for ask in call.asks if ask.cost < 0]
         for ask in call.returns:
             self._lines.rouse(ask.key)
-        self._lines.wake(now)
-        self._gather_takes(call, now)
-        return call
 
     def _gather_takes(self, call: Call, now: float) -> None:
         # By turns, so that neither keeps the other from a place in a call that is full.
