@@ -104,9 +104,10 @@ class Outage:
             StoreDown: the store is down and the policy is `Fail`.
             StoreError: the store is not what it should be.
         """
-        if any(ask.degraded for ask in asks):
-            return await self._call_apart(ask_store, asks)
-        if not self._let_through(asks):
+        for ask in asks:
+            if ask.degraded:
+                return await self._call_apart(ask_store, asks)
+        if self._error is not None and not self._let_through(asks):
             return self._degrade(asks)
         try:
             answers = await ask_store(asks, self._policy.budget)
@@ -129,8 +130,6 @@ class Outage:
         return [next(given_back, Answer(0, ask.at, degraded=True)) if ask.degraded else next(answers) for ask in asks]
 
     def _let_through(self, asks: Sequence[Ask]) -> bool:
-        if self._error is None:
-            return True
         with self._lock:
             if self._probe is not None or time.monotonic() < self._retry_at:
                 return False

@@ -193,9 +193,10 @@ class Courier:
             self._gather_fresh(call, now)
 
     def _gather_fresh(self, call: Call, now: float) -> None:
-        most = self._store.batch - len(call.asks)
-        chosen, self.fresh = self.fresh[:most], self.fresh[most:]
-        call.add([caller for caller in chosen if not caller.settled], now)
+        if self.fresh:
+            most = self._store.batch - len(call.asks)
+            chosen, self.fresh = self.fresh[:most], self.fresh[most:]
+            call.add([caller for caller in chosen if not caller.settled], now)
 
     async def _make(self, call: Call, left: float) -> None:
         self._call = call

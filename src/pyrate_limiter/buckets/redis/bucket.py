@@ -110,7 +110,7 @@ class RedisBucket(AbstractBucket):
             answers = self._answers(asks, reply)
         else:
             answers = await self._key_by_key(work, asks, budget)
-        self.share = self._share.after(client.here().trip)
+        self.share = self._share.after(client.trip)
         return answers
 
     async def _key_by_key(self, work: Work, asks: Sequence[Ask], budget: float) -> list[Answer]:

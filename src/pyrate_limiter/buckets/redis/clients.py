@@ -73,12 +73,10 @@ class Place:
 
     Attributes:
         clock: what is known of the server's clock.
-        trip: the seconds that the last call took.
     """
 
     def __init__(self) -> None:
         self.clock = ServerClock()
-        self.trip = 0.0
 
 
 P = TypeVar("P", bound=Place)
@@ -88,12 +86,14 @@ class Client(ABC, Generic[P]):
     """A client library at work for one bucket.
 
     Attributes:
-        together: whether one call may hold keys of all kinds; in a cluster it may not.
+        together: whether one call holds all keys, so that there is one at a time; in a cluster it cannot.
         where: the server's name for people.
+        trip: the seconds that the last call took.
     """
 
     together: ClassVar[bool] = True
     where: str
+    trip = 0.0
 
     async def run(self, work: Work, calls: Sequence[Call], budget: float) -> list[Reply]:
         """Run the script for each call, and return its replies within `budget` seconds.
@@ -123,7 +123,7 @@ class Client(ABC, Generic[P]):
         sent = time.monotonic()
         replies = await self._send(here, work.script, calls, (told, work.script.rates), until - sent)
         received = time.monotonic()
-        here.trip = received - sent
+        self.trip = received - sent
         for reply in replies:
             clock.learn(reply[0], sent, received)
         return replies

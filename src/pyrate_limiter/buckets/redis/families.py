@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from ...algorithms import GCRA, Algorithm, FixedWindow, LeakyBucket, SlidingWindowCounter, SlidingWindowLog, TokenBucket
 from ...rates import MICROSECONDS, Rate
+from .resp import words
 
 FORMAT = 2
 """The version of what the scripts keep: it goes into every key, so that no version reads what another one wrote."""
@@ -38,14 +39,16 @@ class Script:
     Attributes:
         source: its text.
         sha: the digest by which a server knows it.
+        call: the words that call it by that, as they go over the wire.
         rates: what it is told about the rates.
         digest: stands for the algorithm, the rates and the format, in every key.
-    growth: by how many microseconds each unit, of several that are taken at one moment, puts off the moment at which
-        a key is as new; None where that is no whole number.
+        growth: by how many microseconds each unit, of several that are taken at one moment, puts off the moment at
+            which a key is as new; None where that is no whole number.
     """
 
     source: str
     sha: str
+    call: bytes
     rates: bytes
     digest: str
     growth: int | None
@@ -66,9 +69,11 @@ def script_for(algorithm: type[Algorithm], rates: Sequence[Rate]) -> Script:
         _require_exact(algorithm, rate)
     numbers = [number for rate in describe(rates) for number in rate]
     source = _SOURCES[family]
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(
         source,
-        hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(),
+        sha,
+        words(b"EVALSHA", sha.encode()),
         pack(f"<{len(numbers)}d", *numbers),
         hashlib.sha256(f"{algorithm.__name__} {rates} {FORMAT}".encode()).hexdigest()[:8],
         _growth(algorithm, rates),

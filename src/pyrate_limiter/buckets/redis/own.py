@@ -85,4 +85,4 @@ class OwnConnections(RedisPy[Home]):
         if wire is None or not wire.usable:
             wire = await here.connect(until)
         wire.until = until
-        return [await evaluate(wire.ask, script, call, told) for call in calls]
+        return [await evaluate(wire.ask, script, calls[0], told)]

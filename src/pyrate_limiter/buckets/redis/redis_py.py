@@ -16,6 +16,7 @@ from ..alarm import Alarm
 from ..outage import StoreDown
 from .clients import Call, Client, Place, Reply, ServerClock, through_pipeline
 from .families import Script
+from .resp import command, words
 
 _ACCESS = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 """These are a kind of ConnectionError to redis-py."""
@@ -142,8 +143,7 @@ class HandedIn(RedisPy[LoopPlace]):
         connection = await self._spare_connection()
         patience, connection.socket_timeout = connection.socket_timeout, None  # the alarm is enough, and cheaper
         try:
-            ask = partial(exchange, connection)
-            return [await evaluate(ask, script, call, told) for call in calls]
+            return [await evaluate(partial(exchange, connection), script, calls[0], told)]
         finally:
             connection.socket_timeout = patience
             await self._pool.release(connection)
@@ -195,16 +195,12 @@ async def evaluate(
     ask: Callable[[bytes], Awaitable[Reply]], script: Script, call: Call, told: tuple[bytes, bytes]
 ) -> Reply:
     """Run a script by a way to one server; send its source if that does not know it (any more)."""
-    arguments = (b"%d" % len(call.keys), *call.keys, *told, call.asks)
+    keys = len(call.keys)
+    rest = words(b"%d" % keys, *call.keys, *told, call.asks)
     try:
-        return await ask(packed(b"EVALSHA", script.sha.encode(), *arguments))
+        return await ask(command(keys + 6, script.call, rest))
     except exceptions.NoScriptError:
-        return await ask(packed(b"EVAL", script.source.encode(), *arguments))
-
-
-def packed(*words: bytes) -> bytes:
-    """Return a command as it goes over the wire: what redis-py does for words of all types takes five times as long."""
-    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
+        return await ask(command(keys + 6, words(b"EVAL", script.source.encode()), rest))
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
