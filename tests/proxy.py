@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Self
 
 from .servers import HOST
@@ -98,7 +99,8 @@ class Proxy:
             pass  # one side is gone: so will be the other
         finally:
             for each in writers:
-                each.transport.abort()
+                with suppress(AttributeError):  # Python 3.11.2 cannot abort an encrypted one that is closed
+                    each.transport.abort()
 
     def _carry(
         self, ways: asyncio.TaskGroup, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counted: int

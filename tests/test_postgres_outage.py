@@ -17,6 +17,7 @@ from pyrate_limiter.algorithms import GCRA, Algorithm, SlidingWindowLog
 from pyrate_limiter.buckets.outage import Admit, Fail, LocalShare, Refuse, StoreDown
 from pyrate_limiter.buckets.postgres import PostgresBucket
 from pyrate_limiter.buckets.postgres.leaving import free_to_leave
+from pyrate_limiter.buckets.postgres.session import Session
 from pyrate_limiter.decisions import Ask
 from pyrate_limiter.rates import Duration, Rate
 from pyrate_limiter.testing.stamps import most_in_any
@@ -238,6 +239,21 @@ async def test_what_was_borrowed_of_a_paused_server_goes_back_in_time(server: Po
         assert pool.lent == 0
 
 
+async def test_what_is_done_in_the_background_is_waited_for_no_longer_than_a_moment(dsn: str) -> None:
+    began = asyncio.Event()
+
+    async def hang(session: Session, _: float) -> None:
+        began.set()
+        await session.connection.execute("SELECT pg_sleep(60)")
+
+    async with OnePool(dsn).closing() as pool, closing(patient(MANY, pool)) as bucket:
+        await bucket.take()
+        bucket._connections.in_background(hang, 60)
+        await began.wait()
+        await asyncio.wait_for(bucket.aclose(), 10)
+        assert pool.lent == 0
+
+
 async def test_what_was_borrowed_and_is_broken_goes_back_without_a_word(dsn: str) -> None:
     async with OnePool(dsn).closing() as pool, closing(patient(MANY, pool)) as bucket:
         await bucket.take()
@@ -387,6 +403,7 @@ async def test_a_thousand_callers_far_away_share_a_few_calls(server: PostgresSer
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@pytest.mark.alone
 async def test_one_process_far_from_its_server_reaches_the_limit(server: PostgresServer, dsn: str) -> None:
     with Proxy(server.port, delay=0.01) as proxy:
         async with closing(patient(Rate(100, 200), make_conninfo(dsn, port=proxy.port))) as bucket:
@@ -396,6 +413,7 @@ async def test_one_process_far_from_its_server_reaches_the_limit(server: Postgre
     assert stamps[-1] - stamps[0] < 3 * 200_000 + 300_000
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA])
 def test_four_processes_share_fairly_and_never_pass_the_limit(dsn: str, algorithm: type[Algorithm]) -> None:
     query(dsn, PostgresBucket.ddl())

@@ -391,6 +391,7 @@ async def test_a_thousand_callers_are_served_in_order_by_a_few_calls(limit: int,
         await bucket.aclose()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("algorithm", [SlidingWindowLog, GCRA])
 async def test_processes_share_a_limit_exactly_and_evenly(algorithm: type[Algorithm], redis_url: str) -> None:
     spawn = multiprocessing.get_context("spawn")
@@ -416,6 +417,7 @@ async def test_processes_share_a_limit_exactly_and_evenly(algorithm: type[Algori
     assert max(per_process.values()) <= 2 * min(per_process.values()), per_process
 
 
+@pytest.mark.alone
 async def test_one_process_far_from_its_server_reaches_the_limit(redis_url: str) -> None:
     rate = Rate(100, 200)
     with Proxy(int(redis_url.rpartition(":")[2]), delay=0.01) as proxy:

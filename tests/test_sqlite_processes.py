@@ -157,6 +157,7 @@ print(json.dumps([len(calls), calls[len(calls) * 99 // 100], max(naps), sum(map(
 """
 
 
+@pytest.mark.alone
 def test_an_async_process_and_a_sync_one_share_a_file_locked_database(start):
     processes = [start(BESIDE, kind) for kind in ("async", "sync")]
     assert all(heard(process) for process in processes)

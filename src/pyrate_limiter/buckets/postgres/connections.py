@@ -22,7 +22,7 @@ from ..outage import StoreDown
 from .leaving import free_to_leave
 from .refusals import UNDONE, means_down
 from .session import Session
-from .sources import Borrowed, Connection, Dialled, Pool, Source, set_up
+from .sources import PARTING, Borrowed, Connection, Dialled, Pool, Source, set_up
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Session, float], Coroutine[Any, Any, T]]
@@ -94,6 +94,7 @@ class Connections:
         session = self._sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
             session.ended = True
+            await self._leave_aside()
             async with session.lock:
                 if session.opening is not None:
                     session.opening.cancel()
@@ -132,6 +133,15 @@ class Connections:
                     ended.finish()
             session = self._sessions[loop] = Session(loop)
         return session
+
+    async def _leave_aside(self) -> None:
+        """Let what is done in the background on the running loop come to its end, or end it: a server may hang."""
+        here = asyncio.get_running_loop()
+        tasks = [task for task in list(self._tasks) if task.get_loop() is here]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=PARTING)
+            for task in late:
+                task.cancel()
 
     async def _aside(self, work: Work[None], seconds: float) -> None:
         async with asyncio.timeout(seconds):

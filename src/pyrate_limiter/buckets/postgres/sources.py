@@ -12,7 +12,7 @@ from psycopg.rows import tuple_row
 from .leaving import free_to_leave
 
 Connection: TypeAlias = AsyncConnection[Any]
-_PARTING = 1.0
+PARTING = 1.0
 """Seconds for what is asked of a server before a connection goes back to its pool."""
 
 
@@ -92,7 +92,7 @@ class Borrowed:
         before = self._before.pop(connection)
         try:
             if not connection.closed:
-                async with asyncio.timeout(_PARTING):
+                async with asyncio.timeout(PARTING):
                     await set_up(connection, before.settings)
                     await connection.set_autocommit(before.autocommit)
                     connection.row_factory, connection.cursor_factory = before.row_factory, before.cursor_factory

@@ -57,7 +57,8 @@ class Wire(asyncio.Protocol):
 
     def end(self) -> None:
         """End the connection at once."""
-        self._transport.abort()
+        if not self._transport.is_closing():  # Python 3.11.2 cannot abort an encrypted one twice
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
