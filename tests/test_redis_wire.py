@@ -61,6 +61,8 @@ class Transport:
         return self.ended
 
     def abort(self) -> None:
+        if self.ended:
+            raise AttributeError("an encrypted one of Python 3.11.2 cannot be aborted twice")
         self.ended = True
 
 
@@ -101,6 +103,12 @@ async def test_a_lost_connection_is_an_error_at_once(wire: Wire, transport: Tran
     with pytest.raises(exceptions.ConnectionError, match="closed the connection"):
         await reply
     assert not wire.usable
+
+
+async def test_an_end_may_be_said_twice(wire: Wire, transport: Transport) -> None:
+    wire.end()
+    wire.end()
+    assert transport.ended
 
 
 async def test_a_reply_that_is_late_is_never_taken_for_the_next(wire: Wire, transport: Transport) -> None:

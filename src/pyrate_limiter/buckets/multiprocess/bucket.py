@@ -17,6 +17,7 @@ from ...decisions import BUSY, UNNAMED, Answer, Ask, Decision
 from ...errors import StoreError
 from ...rates import Rate, require_positive
 from ...waiting import running
+from ..shares import Share
 from .banks import UNKNOWN
 from .batch import Batch
 from .header import TOUCHED
@@ -27,7 +28,6 @@ from .storage import Storage, spec_of
 if sys.platform != "win32":
     from fcntl import LOCK_UN, flock
 
-_SHARE = 64
 _PAUSE, _PART = 1.0, 0.25
 """Milliseconds in which another process wakes up; shorter where taking all by shares would need more of an interval."""
 _NAP = 0.0001
@@ -72,7 +72,7 @@ class MultiprocessBucket(InstantBucket):
         if sys.platform == "win32":
             raise NotImplementedError("MultiprocessBucket needs flock, which Windows has not: use SQLiteBucket")
         super().__init__(rates, algorithm=algorithm)
-        self.share = max(1, min(rate.limit for rate in self.rates) // _SHARE)
+        self.share = Share(self.rates).least
         self.pause = min(_PAUSE, *(rate.interval * self.share / rate.limit * _PART for rate in self.rates)) / 1000
         self.name = name if name is None else valid_key(name)
         self.max_keys = fitting(banks_for(self.rule)) if max_keys is None else max_keys

@@ -122,14 +122,8 @@ class RedisPy(Client[L], Generic[L]):
         self._places = {}
 
 
-class HandedIn(RedisPy[LoopPlace]):
-    """A `redis.asyncio.Redis`, also one of Sentinel's: a connection of its pool for each call, without its retries."""
-
-    def __init__(self, client: Redis) -> None:
-        self._pool: Any = client.connection_pool
-        kwargs = self._pool.connection_kwargs
-        place = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
-        super().__init__(f"Redis at {getattr(self._pool, 'service_name', place)}")
+class Lent(RedisPy[LoopPlace]):
+    """A client that was handed in."""
 
     def _make_place(self, loop: asyncio.AbstractEventLoop) -> LoopPlace:
         return LoopPlace(loop)
@@ -138,6 +132,20 @@ class HandedIn(RedisPy[LoopPlace]):
         self, here: LoopPlace, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], until: float
     ) -> list[Reply]:
         return await here.alarm.within(until - here.loop.time(), self._converse(script, calls, told))
+
+    @abstractmethod
+    async def _converse(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
+        """Run the script for each call, however long it takes; raise the library's own errors."""
+
+
+class HandedIn(Lent):
+    """A `redis.asyncio.Redis`, also one of Sentinel's: a connection of its pool for each call, without its retries."""
+
+    def __init__(self, client: Redis) -> None:
+        self._pool: Any = client.connection_pool
+        kwargs = self._pool.connection_kwargs
+        place = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
+        super().__init__(f"Redis at {getattr(self._pool, 'service_name', place)}")
 
     async def _converse(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
         connection = await self._spare_connection()
@@ -158,7 +166,7 @@ class HandedIn(RedisPy[LoopPlace]):
                 await asyncio.sleep(_POLL)
 
 
-class HandedInCluster(RedisPy[LoopPlace]):
+class HandedInCluster(Lent):
     """A `redis.asyncio.RedisCluster`: one pipeline for each batch, since its keys live on several nodes."""
 
     together = False
@@ -166,14 +174,6 @@ class HandedInCluster(RedisPy[LoopPlace]):
     def __init__(self, client: RedisCluster) -> None:
         self._client = client
         super().__init__(f"Redis cluster at {', '.join(client.nodes_manager.startup_nodes)}")
-
-    def _make_place(self, loop: asyncio.AbstractEventLoop) -> LoopPlace:
-        return LoopPlace(loop)
-
-    async def _talk(
-        self, here: LoopPlace, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], until: float
-    ) -> list[Reply]:
-        return await here.alarm.within(until - here.loop.time(), self._converse(script, calls, told))
 
     async def _converse(self, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes]) -> list[Reply]:
         async def pipeline(command: str, text: str, some: Sequence[Call]) -> list[Any]:

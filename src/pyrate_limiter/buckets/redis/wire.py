@@ -43,11 +43,12 @@ class Wire(asyncio.Protocol):
         return not (self._transport.is_closing() or self._reply.cancelled())
 
     def ask(self, command: bytes) -> asyncio.Future[Any]:
-        """Send a command and return its reply, which raises:
+        """Send a command, and return what is to be awaited for its reply.
 
-        TimeoutError: it did not come in time.
-        ConnectionError: the connection has ended, as redis-py says it.
-        RedisError: what the server said in place of a reply.
+        Raises:
+            TimeoutError: it did not come in time.
+            ConnectionError: the connection has ended, as redis-py says it.
+            RedisError: what the server said in place of a reply.
         """
         self._reply = self._loop.create_future()
         if self._timer is None:

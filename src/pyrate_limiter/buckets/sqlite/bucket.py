@@ -16,6 +16,7 @@ from ...clocks import Clock
 from ...decisions import Answer, Ask
 from ...rates import Rate
 from ...waiting import running
+from ..shares import Share
 from .connection import Plan
 from .drivers import Driver, open_driver
 from .lifetimes import keeper
@@ -65,7 +66,7 @@ class SQLiteBucket(AbstractBucket):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(rates, algorithm=algorithm)
-        self.share = max(1, min(rate.limit for rate in self.rates) // 64)
+        self.share = Share(self.rates).least
         self.table = valid_table(table)
         self._place = as_place(path)
         rows = Rows(table, self.rule, signature(algorithm, self.rates))
