@@ -13,6 +13,8 @@ from pyrate_limiter.buckets import SQLiteBucket
 from pyrate_limiter.testing import ScriptedStore
 from pyrate_limiter.testing.contract import BucketContract, InstantBucketContract
 
+from .callbacks import CallsBack
+
 
 class Made:
     @pytest.fixture(autouse=True)
@@ -27,6 +29,7 @@ class Made:
     "factory",
     [
         pytest.param(partial(ScriptedStore, delay=0.002), id="scripted"),
+        pytest.param(partial(CallsBack, delay=0.002), id="calls back"),
         pytest.param(SQLiteBucket.temporary, id="sqlite"),
     ],
 )

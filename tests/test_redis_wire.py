@@ -15,12 +15,17 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 from redis import exceptions
+from redis.asyncio import Redis
 
-from pyrate_limiter.buckets.outage import Fail, StoreDown
+from pyrate_limiter.buckets.outage import Admit, Fail, StoreDown
 from pyrate_limiter.buckets.redis import RedisBucket
 from pyrate_limiter.buckets.redis.wire import Wire
+from pyrate_limiter.clocks import SECOND
+from pyrate_limiter.decisions import Decision
 from pyrate_limiter.errors import StoreError
 from pyrate_limiter.rates import Duration, Rate
+from pyrate_limiter.testing import ManualClock
+from pyrate_limiter.waiting.courier import Courier
 
 from .proxy import Proxy
 from .servers import HOST, RedisServer
@@ -119,13 +124,14 @@ async def test_a_reply_that_is_late_is_never_taken_for_the_next(wire: Wire, tran
     assert not wire.usable
 
 
-async def test_whoever_leaves_takes_the_connection_along(wire: Wire, transport: Transport) -> None:
+async def test_a_reply_to_one_who_has_left_is_nobodys(wire: Wire, transport: Transport) -> None:
     task = asyncio.ensure_future(wire.ask(b"PING"))
     task.cancel()
     await asyncio.wait([task])
     assert not wire.usable
     wire.data_received(b"+PONG\r\n")
-    assert transport.ended
+    assert wire.usable
+    assert not transport.ended
 
 
 async def test_what_nobody_asked_for_ends_the_connection(wire: Wire, transport: Transport) -> None:
@@ -210,6 +216,123 @@ async def test_a_caller_who_leaves_in_the_middle_gets_nobody_anothers_reply(redi
         proxy.flow()
         await asyncio.sleep(1)
         assert (await bucket.take(key="a")).remaining == 1
+        await bucket.aclose()
+
+
+async def test_a_caller_who_leaves_leaves_the_connection_and_what_it_got(redis_url: str, prefix: str) -> None:
+    bucket = RedisBucket(RATE, redis_url, prefix=prefix)
+    await bucket.take(key="first")
+    wire = bucket._client.here().wire
+    for _ in range(5):
+        task = asyncio.ensure_future(bucket.take(3))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    assert (await bucket.take(3)).remaining == 0
+    assert bucket._client.here().wire is wire
+    await bucket.aclose()
+
+
+async def test_who_asks_alone_is_answered_without_a_courier(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = RedisBucket(RATE, redis_url, prefix=prefix)
+    await bucket.take()
+    await asyncio.sleep(0.01)
+    monkeypatch.setattr(Courier, "_serve", None)
+    assert [bool(await bucket.take()) for _ in range(3)] == [True, True, False]
+    monkeypatch.undo()
+    await bucket.aclose()
+
+
+async def test_a_script_that_the_server_has_lost_is_sent_again(redis_url: str, prefix: str) -> None:
+    bucket = RedisBucket(RATE, redis_url, prefix=prefix)
+    async with Redis.from_url(redis_url) as direct:
+        for left in (2, 1, 0):
+            await asyncio.sleep(0.01)  # so that it asks alone
+            assert (await bucket.take()).remaining == left
+            await direct.script_flush()
+    await bucket.aclose()
+
+
+async def test_a_lost_connection_is_the_first_of_two_attempts(redis_url: str, prefix: str) -> None:
+    with Proxy(port_of(redis_url)) as proxy:
+        bucket = RedisBucket(RATE, f"redis://{HOST}:{proxy.port}", prefix=prefix, when_down=Fail(budget=5, probe=60))
+        await bucket.take()
+        proxy.stall()
+        task = asyncio.ensure_future(bucket.take())
+        await asyncio.sleep(0.05)
+        proxy.drop()
+        proxy.flow()
+        assert (await task).allowed
+        assert bucket.outage.outages == 0
+    with pytest.raises(StoreDown):
+        await bucket.take()
+    assert bucket.outage.outages == 1
+    await bucket.aclose()
+
+
+async def test_what_came_to_nothing_for_one_who_has_left_is_told_to_nobody(redis_url: str, prefix: str) -> None:
+    with Proxy(port_of(redis_url)) as proxy:
+        bucket = RedisBucket(RATE, f"redis://{HOST}:{proxy.port}", prefix=prefix, when_down=Fail(budget=0.2))
+        await bucket.take()
+        proxy.stall()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(bucket.take(), 0.05)
+        await asyncio.sleep(0.3)
+        proxy.flow()
+        assert await bucket.take()
+        assert bucket.outage.outages == 0
+        await bucket.aclose()
+
+
+async def alone(bucket: RedisBucket) -> Decision:
+    """Take one unit in a turn of the loop in which no courier is left."""
+    await asyncio.sleep(0.01)
+    return await bucket.take()
+
+
+async def test_what_is_known_of_the_servers_clock_is_mended_by_whoever_asks_alone(redis_url: str, prefix: str) -> None:
+    bucket = RedisBucket(RATE, redis_url, prefix=prefix)
+    await bucket.take()
+    clock = bucket._client.here().clock
+    right = clock.moment(0)
+    for seconds in (10, -10):  # too late a deadline, and one that is over when it arrives
+        clock.__init__()  # type: ignore[misc]
+        clock.learn(round(right) + seconds * SECOND, 0, 0)
+        assert await alone(bucket)
+        assert clock.moment(0) == pytest.approx(right, abs=SECOND)
+    await bucket.aclose()
+
+
+async def test_while_a_server_cannot_serve_nobody_asks_it_alone(redis_url: str, prefix: str) -> None:
+    bucket = RedisBucket(RATE, redis_url, prefix=prefix, when_down=Admit(probe=60))
+    await bucket.take()
+    bucket.outage._open(StoreDown("it is loading its data"), [])
+    assert (await alone(bucket)).degraded
+    await bucket.aclose()
+
+
+async def test_whoever_asks_alone_is_told_the_time_of_a_test(redis_url: str, prefix: str) -> None:
+    clock = ManualClock(1_000 * SECOND)
+    bucket = RedisBucket(RATE, redis_url, prefix=prefix, clock=clock)
+    stamps = []
+    for _ in range(3):
+        stamps.append((await alone(bucket)).at)
+        clock.advance(1)
+    assert stamps == [1_000 * SECOND, 1_001 * SECOND, 1_002 * SECOND]
+    await bucket.aclose()
+
+
+async def test_a_server_far_away_gives_more_at_once_to_those_who_come_after_one_alone(
+    redis_url: str, prefix: str
+) -> None:
+    with Proxy(port_of(redis_url), delay=0.02) as proxy:
+        bucket = RedisBucket(Rate(6400, 1000), f"redis://{HOST}:{proxy.port}", prefix=prefix)
+        await bucket.take()
+        bucket.share = bucket._share.least
+        await alone(bucket)
+        assert bucket.share >= 2 * 6400 * 0.04
         await bucket.aclose()
 
 

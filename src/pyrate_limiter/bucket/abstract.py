@@ -13,7 +13,7 @@ from ..decisions import RESET, Answer, Ask, Decision
 from ..errors import LimiterClosed, LimiterDelayException, WeightTooLarge
 from ..listening import Audible, Audience
 from ..rates import Rate, as_rates
-from ..waiting import Make, Patience, Room, loop_of, running
+from ..waiting import Heard, Make, Patience, Room, loop_of, running
 from .checks import as_patience, valid_algorithm, valid_key, valid_weight
 from .forks import Forkable
 from .statistics import BucketStatistics
@@ -45,12 +45,14 @@ class AbstractBucket(Audible, metaclass=Forkable):
             low, or whoever comes first would take all.
         pause: seconds between two calls that take for a key while it is refused. Where one call follows another more
             quickly than another process wakes up, whoever wakes first would take all the same.
+        calls_back: whether `_begin` is implemented.
     """
 
     instant: ClassVar[bool] = False
     batch: int = 100
     least: int = 100
     pause: float = 0.0
+    calls_back: bool = False
 
     def __init__(self, rates: Rate | Sequence[Rate], *, algorithm: type[Algorithm] = SlidingWindowLog) -> None:
         self.rates = as_rates(rates)
@@ -66,12 +68,24 @@ class AbstractBucket(Audible, metaclass=Forkable):
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         """Decide a batch, in order and atomically, at one moment of the store's own clock.
 
-        Only the courier of a room calls this, once at a time for each event loop. It may be cancelled when its loop
-        ends; what it grants then stays spent.
+        Only the courier of a room calls this or `_begin`, once at a time for each event loop. It may be cancelled when
+        its loop ends; what it grants then stays spent.
 
         Raises:
             StoreError: the store could not decide. What it may have granted stays spent.
         """
+
+    def _begin(self, ask: Ask, heard: Heard) -> bool:
+        """Begin to decide one take, if the store can be asked at once; `heard` is called with its answer, later.
+
+        For stores whose answers come by a callback in the event loop, which saves the way through a task; the others
+        need not implement it, and set no `calls_back`. Where there is no answer, `heard` is called with None, and then
+        `_apply`, unless nobody waits for it any more.
+
+        Returns:
+            Whether it has begun; if not, `_apply` is called.
+        """
+        return False
 
     async def acquire(self, weight: int = 1, *, key: str = "", timeout: float | None = None) -> Decision:
         """Take `weight` units and wait for them if need be, in order of arrival.

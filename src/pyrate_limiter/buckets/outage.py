@@ -58,6 +58,7 @@ class Outage:
 
     Attributes:
         store: the store's name.
+        budget: the seconds that a decision may wait for the store.
         outages: how often the store was found down.
         degraded: how many decisions were not the store's.
     """
@@ -71,6 +72,7 @@ class Outage:
         clock: Clock = clocks.wall,
     ) -> None:
         self.store = store
+        self.budget = when_down.budget
         self.outages = 0
         self.degraded = 0
         self._policy = when_down
@@ -110,7 +112,7 @@ class Outage:
         if self._error is not None and not self._let_through(asks):
             return self._degrade(asks)
         try:
-            answers = await ask_store(asks, self._policy.budget)
+            answers = await ask_store(asks, self.budget)
         except StoreDown as error:
             self._open(error, asks)
             return self._degrade(asks)

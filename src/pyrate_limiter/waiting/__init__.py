@@ -3,6 +3,6 @@
 from .line import Patience
 from .loops import loop_of, running
 from .room import Room
-from .store import Make
+from .store import Heard, Make
 
-__all__ = ["Make", "Patience", "Room", "loop_of", "running"]
+__all__ = ["Heard", "Make", "Patience", "Room", "loop_of", "running"]

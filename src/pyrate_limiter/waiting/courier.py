@@ -6,50 +6,23 @@ call itself could be cancelled in it: a shield of anyio's does not hold off asyn
 
 While a call is under way, asks gather; when it returns they leave together. So there is no timer and no latency when
 idle, and one call serves a thousand when busy.
+
+For a single caller there need not be a task, if the store can begin a call at once and calls back with its answer: that
+takes a good part less time.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 
 from ..decisions import Answer, Ask
 from ..errors import StoreError
 from .line import Caller
 from .lines import Lines
 from .loops import NEVER, Loop, Turn
+from .outbox import NOTHING, Call, Outbox
 from .store import Store
-
-
-class Call:
-    """One call of the store.
-
-    Attributes:
-        asks: what it is asked.
-        callers: who asks each of them; None for what is given back.
-        returns: those of the asks that make room.
-    """
-
-    __slots__ = ("asks", "callers", "returns")
-
-    def __init__(self) -> None:
-        self.asks: list[Ask] = []
-        self.callers: list[Caller | None] = []
-        self.returns: Sequence[Ask] = ()
-
-    def give_back(self, ask: Ask) -> None:
-        """Give back for somebody who has left."""
-        self.callers.append(None)
-        self.asks.append(ask)
-
-    def add(self, callers: Sequence[Caller], now: float) -> None:
-        """Ask for callers, with the patience that they have left."""
-        self.callers += callers
-        self.asks += [c.ask if c.deadline == NEVER else c.renewed(now) for c in callers]
-
-
-NONE = Call()
 
 
 class Courier:
@@ -62,25 +35,25 @@ class Courier:
         emptied: called when nobody is left and nothing is under way.
 
     Attributes:
-        fresh: takes that go to the store for the first time, in order of arrival; nobody waits for their keys.
-        errands: looks, give-backs and resets: never behind anybody.
-        serving: whether there is a courier.
+        outbox: what there is to ask.
+        serving: whether there is a courier, or a call under way without one.
         idle: whether it has to be told of what there is to do: it sleeps, or there is none.
         trip: the seconds that the last call took.
     """
 
     def __init__(self, store: Store, loop: Loop, lines: Lines, emptied: Callable[[], None]) -> None:
-        self.fresh: list[Caller] = []
-        self.errands: deque[Caller] = deque()
+        self.outbox = Outbox(store, lines)
         self.serving = False
         self.idle = True
         self.trip = 0.0
-        self._fresh_first = False
         self._store = store
         self._loop = loop
         self._lines = lines
         self._emptied = emptied
-        self._call = NONE
+        self._call = NOTHING
+        self._alone: Caller | None = None  # for whom a call is under way without a courier
+        self._again = False  # whether such a call had no answer
+        self._relieved = 0  # how many couriers end because such a call has begun
         self._bell: Turn = None
         self._until = NEVER
         self._drainers: list[Turn] = []
@@ -88,36 +61,69 @@ class Courier:
     @property
     def takers(self) -> list[Caller]:
         """Those who take and stand in no line: under way, or about to be."""
-        callers = [*self._call.callers, *self.fresh]
+        callers = [self._alone, *self._call.callers, *self.outbox.fresh]
         return [caller for caller in callers if caller is not None and caller.line is None and caller.ask.cost > 0]
-
-    def refuse_errands(self, error: BaseException) -> None:
-        """Tell those whose errands have not begun that there is no answer."""
-        for errand in self.errands:
-            self._lines.fail(errand, error)
-        self.errands.clear()
 
     def bring(self, caller: Caller) -> None:
         """Take with you somebody who asks for a key for which nobody waits."""
-        self.fresh.append(caller)
+        self.outbox.fresh.append(caller)
         if self.idle:
             self.work()
 
     def work(self) -> None:
         """See to it that a courier does what there is to do, or sees that there is nothing left."""
         if self.serving:
-            if self.idle and (self._urgent() or not self._lines.by_key or self._lines.due < self._until):
+            if self.idle and (self.outbox.urgent() or not self._lines.by_key or self._lines.due < self._until):
                 self.idle = False
                 self._loop.come(self._bell)
-        elif self._urgent() or self._lines.by_key:
+        elif self.outbox.urgent() or self._lines.by_key:
+            if not self._begin():
+                self._loop.spawn(self._serve, self._ended)
             self.serving = True
             self.idle = False
-            self._loop.spawn(self._serve, self._ended)
         else:
             for done in self._drainers:
                 self._loop.come(done)
             self._drainers.clear()
             self._emptied()
+
+    def _begin(self) -> bool:
+        """Begin a call without a courier, if it is for one caller and the store can do that; return whether it has."""
+        if not self._store.calls_back or self._again or (caller := self.outbox.alone()) is None:
+            return False
+        now = self._loop.time()
+        if not self._store._begin(caller.asks_at(now), partial(self._heard, caller, now)):
+            return False
+        self.outbox.fresh.clear()
+        self._alone = caller
+        return True
+
+    def _heard(self, caller: Caller, left: float, answer: Answer | None) -> None:
+        """Bring its answer to the caller, or see to it that a courier asks again."""
+        self._alone = None
+        self.serving = False
+        self.idle = True
+        if answer is not None:
+            now = self._loop.time()
+            self.trip = now - left
+            try:
+                self._deliver([caller], [answer], now)
+            except Exception as error:
+                self._fail([caller], error)
+            if self._lines.asked:
+                self._lines.decided(now)
+        elif not caller.settled:
+            self.outbox.fresh.insert(0, caller)
+            self._again = True
+        if self.outbox.urgent() or self._lines.by_key:
+            self.work()
+        else:  # whoever was served just now runs first, and may ask again
+            self._loop.soon(self._rest)
+
+    def _rest(self) -> None:
+        """See that there is nothing left, unless somebody came just now."""
+        if not self.serving:
+            self.work()
 
     async def drained(self) -> None:
         """Wait until nothing is under way."""
@@ -126,16 +132,15 @@ class Courier:
             self._drainers.append(done)
             await self._loop.wait(done, NEVER)
 
-    def _urgent(self) -> bool:
-        """Return whether there is something to do at once."""
-        return bool(self.fresh or self._lines.ready or self.errands or self._store._owed)
-
     async def _serve(self) -> None:
         rested = False
         while True:
             now = self._loop.time()
-            if self._urgent() or self._lines.due <= now:
-                call = self._gather(now)
+            if self.outbox.urgent() or self._lines.due <= now:
+                if self._begin():
+                    self._relieved += 1
+                    break
+                call = self.outbox.gather(now)
                 if call.asks:
                     await self._make(call, now)
                     rested = False
@@ -158,48 +163,16 @@ class Courier:
 
     def _ended(self) -> None:
         """Send another courier if somebody came just now, or if this one was cancelled while callers wait for it."""
+        if self._relieved:
+            self._relieved -= 1
+            return
         self.serving = False
         self.idle = True
         self.work()
 
-    def _gather(self, now: float) -> Call:
-        """Return the next call: give-backs first, then in turn what is fresh, and of each line that is due a prefix."""
-        call = Call()
-        if self._store._owed or self.errands:
-            self._gather_errands(call, now)
-        self._lines.wake(now)
-        self._gather_takes(call, now)
-        return call
-
-    def _gather_errands(self, call: Call, now: float) -> None:
-        owed, batch = self._store._owed, self._store.batch
-        with suppress(IndexError):  # between the look and the grip another loop may have taken the last one
-            while owed and len(call.asks) < batch:
-                call.give_back(owed.popleft())
-        while self.errands and len(call.asks) < batch:
-            call.add([self.errands.popleft()], now)
-        call.returns = [ask for ask in call.asks if ask.cost < 0]
-        for ask in call.returns:
-            self._lines.rouse(ask.key)
-
-    def _gather_takes(self, call: Call, now: float) -> None:
-        # By turns, so that neither keeps the other from a place in a call that is full.
-        self._fresh_first = not self._fresh_first
-        if self._fresh_first:
-            self._gather_fresh(call, now)
-        while self._lines.ready and len(call.asks) < self._store.batch:
-            call.add(self._lines.next_up(self._store.batch - len(call.asks)), now)
-        if not self._fresh_first:
-            self._gather_fresh(call, now)
-
-    def _gather_fresh(self, call: Call, now: float) -> None:
-        if self.fresh:
-            most = self._store.batch - len(call.asks)
-            chosen, self.fresh = self.fresh[:most], self.fresh[most:]
-            call.add([caller for caller in chosen if not caller.settled], now)
-
     async def _make(self, call: Call, left: float) -> None:
         self._call = call
+        self._again = False
         try:
             answers = await self._store._apply(call.asks)
             now = self._loop.time()
@@ -211,12 +184,12 @@ class Courier:
             self._fail(call.callers, error)
         except BaseException:
             # This courier is cancelled; for the takers who are still there, another one asks again.
-            self.fresh = [taker for taker in self.takers if not taker.settled]
+            self.outbox.fresh = [taker for taker in self.takers if not taker.settled]
             errands = [caller for caller in call.callers if caller is not None and caller.ask.cost <= 0]
             self._fail(errands, StoreError("the task that asked the store was cancelled; what it did is not known"))
             raise
         finally:
-            self._call = NONE
+            self._call = NOTHING
             if self._lines.asked:
                 self._lines.decided(self._loop.time())
 
@@ -244,7 +217,7 @@ class Courier:
                 caller.settled = True
                 come(caller.turn)
         if lines.formed:
-            self.fresh = lines.adopt(self.fresh)
+            self.outbox.fresh = lines.adopt(self.outbox.fresh)
         for ask in unwanted:  # now that those behind stand in line: a bucket that takes it back in place rouses them
             self._store._owe(ask)
 

@@ -46,6 +46,9 @@ class Loop(Protocol):
         """Let those go first who are ready to run."""
         ...
 
+    def soon(self, function: Callable[[], None]) -> None:
+        """Call a function after those who are ready to run."""
+
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         """Run a task that belongs to nobody, and call `ended` when it is over, however it ends."""
 
@@ -81,6 +84,9 @@ class AsyncioLoop:
 
     def breath(self) -> Awaitable[None]:
         return _next_turn()
+
+    def soon(self, function: Callable[[], None]) -> None:
+        self._loop.call_soon(function)
 
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         # A context of its own: the courier serves many callers and must not speak in the name of the first.
@@ -120,6 +126,9 @@ class TrioLoop:
 
     def breath(self) -> Awaitable[None]:
         return cast("Awaitable[None]", self._trio.lowlevel.checkpoint())
+
+    def soon(self, function: Callable[[], None]) -> None:
+        self._token.run_sync_soon(function)
 
     def spawn(self, serve: Serve, ended: Callable[[], None]) -> None:
         async def system_task() -> None:

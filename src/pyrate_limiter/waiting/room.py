@@ -49,7 +49,7 @@ class Room:
     @property
     def empty(self) -> bool:
         """Whether nobody is here and nothing is under way."""
-        return not (self._courier.serving or self._lines.by_key or self._courier.errands)
+        return not (self._courier.serving or self._lines.by_key or self._courier.outbox.errands)
 
     async def ask(self, key: str, name: str, cost: int, patience: Patience, first: Answer | None, make: Make[T]) -> T:
         """Take `cost` units of `key`, in order of arrival, and return what is made of the answer.
@@ -96,7 +96,7 @@ class Room:
     async def run(self, ask: Ask) -> Answer:
         """Look, give back or reset: never behind anybody."""
         errand = Caller(ask, self._loop.turn())
-        self._courier.errands.append(errand)
+        self._courier.outbox.errands.append(errand)
         self._courier.work()
         try:
             await self._loop.wait(errand.turn, NEVER)
@@ -123,7 +123,7 @@ class Room:
             if not caller.settled and (owner is None or caller.patience.owner is owner):
                 self._lines.fail(caller, error)
         if owner is None:
-            self._courier.refuse_errands(error)
+            self._courier.outbox.refuse_errands(error)
         self._courier.work()
 
     async def drained(self) -> None:

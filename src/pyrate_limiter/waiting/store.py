@@ -11,6 +11,8 @@ from ..decisions import Answer, Ask
 T = TypeVar("T")
 Make: TypeAlias = Callable[[str, int, Answer, float], T]
 """Makes what its user gets to see of a name, units, the answer, and the seconds waited."""
+Heard: TypeAlias = Callable[[Answer | None], None]
+"""Takes an answer, or None if there is none and `_apply` is to be asked."""
 
 
 class Estimates(Protocol):
@@ -33,16 +35,19 @@ class Store(Protocol):
         share: the most units for one key in one call while that key is refused.
         pause: the seconds between two such calls.
         least: so many waiters of a line are asked for at once even if fewer were granted the last time.
+        calls_back: whether `_begin` may be asked.
     """
 
     batch: int
     share: int
     pause: float
     least: int
+    calls_back: bool
     _owed: deque[Ask]
 
     @property
     def rule(self) -> Estimates: ...
     def _apply(self, asks: Sequence[Ask], /) -> Awaitable[list[Answer]]: ...
+    def _begin(self, ask: Ask, heard: Heard, /) -> bool: ...
     def _owe(self, ask: Ask, /) -> None: ...
     def _rouse(self, ask: Ask, /) -> None: ...

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from struct import pack
+from functools import partial
+from struct import Struct, pack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +13,7 @@ from ...bucket import AbstractBucket, BucketStatistics
 from ...clocks import Clock, warn_set_back
 from ...decisions import FOREVER, RESET, Answer, Ask
 from ...rates import Rate
+from ...waiting import Heard
 from ..outage import Fail, Outage, WhenDown
 from ..shares import Share
 from . import coredis_
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     )
 
 _tuple = tuple.__new__
+_TAKE = Struct("<5d").pack
 _GRACE = 1000
 """Milliseconds that a key outlives what it says: a clock that is set back by less than a second finds it there."""
 _TEST_GRACE = 600_000
@@ -92,6 +95,7 @@ class RedisBucket(AbstractBucket):
         self.share = self._share.least
         script = script_for(algorithm, self.rates)
         self._client: Client[Any] = adapted(url_or_client)
+        self.calls_back = self._client.calls_back
         self._key_start = f"{prefix}:{script.digest}:".encode()
         self._growth = script.growth
         self._work = Work(script, -1, _GRACE if clock is None else _TEST_GRACE)
@@ -101,6 +105,20 @@ class RedisBucket(AbstractBucket):
 
     async def _apply(self, asks: Sequence[Ask]) -> list[Answer]:
         return await self.outage.call(self._ask_store, asks)
+
+    def _begin(self, ask: Ask, heard: Heard) -> bool:
+        if self.outage.down or self._test_clock is not None:
+            return False
+        key, cost, patience, _, _ = ask
+        call = Call([self._key_start + key.encode()], _TAKE(1, cost, patience, -1, 1))
+        return self._client.begin(self._work, call, self.outage.budget, partial(self._heard, ask, heard))
+
+    def _heard(self, ask: Ask, heard: Heard, reply: Reply | None) -> None:
+        if reply is None:
+            heard(None)
+        else:
+            self.share = self._share.after(self._client.trip)
+            heard(self._answers((ask,), reply)[0])
 
     async def _ask_store(self, asks: Sequence[Ask], budget: float) -> list[Answer]:
         client = self._client

@@ -20,6 +20,8 @@ _CANNOT_SERVE_NOW = re.compile(
     r"\b(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNKILLABLE)\b"
 )
 Reply: TypeAlias = list[int]
+Heard: TypeAlias = Callable[[Reply | None], None]
+"""Takes a reply, or None if there is none and the call is to be made by `run`."""
 
 
 class Call(NamedTuple):
@@ -87,11 +89,13 @@ class Client(ABC, Generic[P]):
 
     Attributes:
         together: whether one call holds all keys, so that there is one at a time; in a cluster it cannot.
+        calls_back: whether `begin` may be asked.
         where: the server's name for people.
         trip: the seconds that the last call took.
     """
 
     together: ClassVar[bool] = True
+    calls_back: ClassVar[bool] = False
     where: str
     trip = 0.0
 
@@ -127,6 +131,14 @@ class Client(ABC, Generic[P]):
         for reply in replies:
             clock.learn(reply[0], sent, received)
         return replies
+
+    def begin(self, work: Work, call: Call, budget: float, heard: Heard) -> bool:
+        """Begin one call, if the server can be asked at once; `heard` is called with its reply, later.
+
+        Returns:
+            Whether it has begun.
+        """
+        return False
 
     @abstractmethod
     def here(self) -> P:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from struct import pack
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
+from redis import exceptions
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from .clients import Call, Reply
+from ...waiting import running
+from .clients import TOO_LATE, Call, Heard, Reply, Work
 from .families import Script
-from .redis_py import LoopPlace, RedisPy, evaluate
+from .redis_py import LoopPlace, RedisPy, evaluate, evaluation
 from .wire import Wire
 
 # Of late redis-py reads its own version from the disk for each new connection, to tell it to the server.
@@ -26,11 +31,13 @@ class Home(LoopPlace):
 
     Attributes:
         wire: the connection, once there was one.
+        failure: how a call that was begun came to nothing just now: the same call made again is its second attempt.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: Any) -> None:
         super().__init__(loop)
         self.wire: Wire | None = None
+        self.failure: Exception | None = None
         self._connection = connection
         self._end: AsyncGenerator[None] | None = None
 
@@ -48,6 +55,10 @@ class Home(LoopPlace):
         await self.alarm.within(until - self.loop.time(), self._connection.connect())
         self.wire = Wire(self._connection._writer.transport)
         return self.wire
+
+    def forget(self) -> None:
+        """Forget the failure: nobody has asked again."""
+        self.failure = None
 
     async def close(self) -> None:
         if self._end is not None:
@@ -68,6 +79,8 @@ class Home(LoopPlace):
 class OwnConnections(RedisPy[Home]):
     """A URL: one connection for each event loop, kept until the loop ends."""
 
+    calls_back = True
+
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         super().__init__(f"Redis at {parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}")
@@ -78,9 +91,35 @@ class OwnConnections(RedisPy[Home]):
     def _make_place(self, loop: asyncio.AbstractEventLoop) -> Home:
         return Home(loop, self._pool.make_connection())
 
+    def begin(self, work: Work, call: Call, budget: float, heard: Heard) -> bool:
+        here = self._places.get(running())
+        if here is None or here.wire is None or not here.wire.usable:
+            return False
+        sent = time.monotonic()
+        told = pack("<ddd", here.clock.moment(sent + budget), work.moment, work.grace)
+        command = evaluation(work.script.call, call, (told, work.script.rates))
+        here.wire.until = here.loop.time() + budget
+        here.wire.send(command, partial(self._heard, here, sent, heard))
+        return True
+
+    def _heard(self, here: Home, sent: float, heard: Heard, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            if not isinstance(reply, exceptions.NoScriptError):
+                here.failure = reply
+            heard(None)
+            here.loop.call_soon(here.forget)  # whoever asks again does so in this turn
+            return
+        received = time.monotonic()
+        self.trip = received - sent
+        here.clock.learn(reply[0], sent, received)
+        heard(reply if reply[1] != TOO_LATE else None)
+
     async def _talk(
         self, here: Home, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], until: float
     ) -> list[Reply]:
+        failure, here.failure = here.failure, None
+        if failure is not None:
+            raise failure
         wire = here.wire
         if wire is None or not wire.usable:
             wire = await here.connect(until)

@@ -195,12 +195,16 @@ async def evaluate(
     ask: Callable[[bytes], Awaitable[Reply]], script: Script, call: Call, told: tuple[bytes, bytes]
 ) -> Reply:
     """Run a script by a way to one server; send its source if that does not know it (any more)."""
-    keys = len(call.keys)
-    rest = words(b"%d" % keys, *call.keys, *told, call.asks)
     try:
-        return await ask(command(keys + 6, script.call, rest))
+        return await ask(evaluation(script.call, call, told))
     except exceptions.NoScriptError:
-        return await ask(command(keys + 6, words(b"EVAL", script.source.encode()), rest))
+        return await ask(evaluation(words(b"EVAL", script.source.encode()), call, told))
+
+
+def evaluation(script: bytes, call: Call, told: tuple[bytes, bytes]) -> bytes:
+    """Return the command that makes a call of the script which these two words name."""
+    keys = len(call.keys)
+    return command(keys + 6, script, words(b"%d" % keys, *call.keys, *told, call.asks))
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

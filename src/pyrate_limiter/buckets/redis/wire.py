@@ -7,6 +7,8 @@ they do for commands of all kinds takes longer than this one.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -32,15 +34,14 @@ class Wire(asyncio.Protocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(protocolError=exceptions.InvalidResponse, replyError=DefaultParser.parse_error)
-        self._reply: asyncio.Future[Any] = self._loop.create_future()
-        self._reply.set_result(None)
+        self._heard: Callable[[Any], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         transport.set_protocol(self)
 
     @property
     def usable(self) -> bool:
-        """Whether a command may be sent: not where a reply is still to come for which nobody waits any more."""
-        return not (self._transport.is_closing() or self._reply.cancelled())
+        """Whether a command may be sent: not while the reply to another one is still to come."""
+        return self._heard is None and not self._transport.is_closing()
 
     def ask(self, command: bytes) -> asyncio.Future[Any]:
         """Send a command, and return what is to be awaited for its reply.
@@ -50,11 +51,16 @@ class Wire(asyncio.Protocol):
             ConnectionError: the connection has ended, as redis-py says it.
             RedisError: what the server said in place of a reply.
         """
-        self._reply = self._loop.create_future()
+        reply = self._loop.create_future()
+        self.send(command, partial(_settle, reply))
+        return reply
+
+    def send(self, command: bytes, heard: Callable[[Any], None]) -> None:
+        """Send a command, and call `heard` with its reply, or with the error in place of one."""
+        self._heard = heard
         if self._timer is None:
             self._set_timer()
         self._transport.write(command)
-        return self._reply
 
     def end(self) -> None:
         """End the connection at once."""
@@ -67,19 +73,17 @@ class Wire(asyncio.Protocol):
             reply = self._reader.gets()
         except exceptions.InvalidResponse as error:
             self.end()
-            self._fail(error)
+            self._tell(error)
             return
         if reply is False:
             return
-        if self._reply.done() or self._reader.has_data():  # more than was asked for: what answers to what?
+        if self._heard is None or self._reader.has_data():  # more than was asked for: what answers to what?
             self.end()
-        elif isinstance(reply, Exception):
-            self._reply.set_exception(reply)
         else:
-            self._reply.set_result(reply)
+            self._tell(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(exceptions.ConnectionError(str(exc or "the server closed the connection")))
+        self._tell(exceptions.ConnectionError(str(exc or "the server closed the connection")))
         if self._timer is not None:
             self._timer.cancel()
 
@@ -88,14 +92,24 @@ class Wire(asyncio.Protocol):
 
     def _ring(self) -> None:
         self._timer = None
-        if self._reply.done():
+        if self._heard is None:
             return
         if self._loop.time() < self.until:
             self._set_timer()
         else:
             self.end()
-            self._fail(TimeoutError())
+            self._tell(TimeoutError())
 
-    def _fail(self, error: Exception) -> None:
-        if not self._reply.done():
-            self._reply.set_exception(error)
+    def _tell(self, reply: Any) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            heard(reply)
+
+
+def _settle(future: asyncio.Future[Any], reply: Any) -> None:
+    if future.done():
+        return  # whoever asked has left
+    if isinstance(reply, Exception):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)
