@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import ssl
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from redis.asyncio import Redis
 
 from pyrate_limiter.buckets.outage import Admit, Fail, StoreDown
 from pyrate_limiter.buckets.redis import RedisBucket
+from pyrate_limiter.buckets.redis.clients import ServerClock
 from pyrate_limiter.buckets.redis.wire import Wire
 from pyrate_limiter.clocks import SECOND
 from pyrate_limiter.decisions import Decision
@@ -211,7 +213,7 @@ async def test_a_caller_who_leaves_in_the_middle_gets_nobody_anothers_reply(redi
         bucket = RedisBucket(RATE, f"redis://{HOST}:{proxy.port}", prefix=prefix, when_down=Fail(budget=0.2))
         assert (await bucket.take(key="a")).remaining == 2
         proxy.stall()
-        with pytest.raises(StoreDown):
+        with pytest.raises(StoreDown, match=r"did not answer within 0\.2 s"):
             await bucket.take(2, key="b")
         proxy.flow()
         await asyncio.sleep(1)
@@ -272,6 +274,43 @@ async def test_a_lost_connection_is_the_first_of_two_attempts(redis_url: str, pr
     await bucket.aclose()
 
 
+@pytest.mark.parametrize("end", ["lost", "too late"])
+async def test_both_attempts_together_have_one_budget(redis_url: str, prefix: str, end: str) -> None:
+    with Proxy(port_of(redis_url)) as proxy:
+        bucket = RedisBucket(RATE, f"redis://{HOST}:{proxy.port}", prefix=prefix, when_down=Fail(budget=1))
+        await bucket.take()
+        home = bucket._client.here()
+        if end == "too late":
+            home.clock = ServerClock()
+        proxy.stall()
+        began = time.monotonic()
+        task = asyncio.ensure_future(bucket.take())
+        await asyncio.sleep(0.7)
+        if end == "lost":
+            proxy.drop()  # and nobody answers on the new connection
+        else:
+            home.wire.data_received(b"*2\r\n:1\r\n:-1\r\n")
+        with pytest.raises(StoreDown):
+            await task
+        assert 0.9 < time.monotonic() - began < 1.5
+        await bucket.aclose()
+
+
+async def test_what_is_no_reply_of_the_script_is_an_error_too(redis_url: str, prefix: str) -> None:
+    bucket = RedisBucket(RATE, redis_url, prefix=prefix)
+    await bucket.take()
+    wire = bucket._client.here().wire
+    for _ in range(2):  # for the two ways of asking
+        await asyncio.sleep(0.01)
+        tell = wire._tell
+        wire._tell = lambda _, tell=tell: tell(7)
+        with pytest.raises(TypeError):
+            await asyncio.wait_for(bucket.take(), 5)
+        wire._tell = tell
+    assert await bucket.take(key="another")
+    await bucket.aclose()
+
+
 async def test_what_came_to_nothing_for_one_who_has_left_is_told_to_nobody(redis_url: str, prefix: str) -> None:
     with Proxy(port_of(redis_url)) as proxy:
         bucket = RedisBucket(RATE, f"redis://{HOST}:{proxy.port}", prefix=prefix, when_down=Fail(budget=0.2))
@@ -295,13 +334,13 @@ async def alone(bucket: RedisBucket) -> Decision:
 async def test_what_is_known_of_the_servers_clock_is_mended_by_whoever_asks_alone(redis_url: str, prefix: str) -> None:
     bucket = RedisBucket(RATE, redis_url, prefix=prefix)
     await bucket.take()
-    clock = bucket._client.here().clock
-    right = clock.moment(0)
+    home = bucket._client.here()
+    right = home.clock.moment(0)
     for seconds in (10, -10):  # too late a deadline, and one that is over when it arrives
-        clock.__init__()  # type: ignore[misc]
-        clock.learn(round(right) + seconds * SECOND, 0, 0)
+        home.clock = ServerClock()
+        home.clock.learn(round(right) + seconds * SECOND, 0, 0)
         assert await alone(bucket)
-        assert clock.moment(0) == pytest.approx(right, abs=SECOND)
+        assert home.clock.moment(0) == pytest.approx(right, abs=SECOND)
     await bucket.aclose()
 
 

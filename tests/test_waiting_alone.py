@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from pyrate_limiter import Decision, Limiter, LimiterClosed, LimiterDelayException, Rate, StoreError
+from pyrate_limiter import Ask, Decision, Limiter, LimiterClosed, LimiterDelayException, Rate, StoreError
 from pyrate_limiter.waiting import Patience
 from pyrate_limiter.waiting.courier import Courier
 
@@ -246,7 +246,7 @@ async def test_closing_waits_for_the_call_and_gives_back() -> None:
 async def test_give_backs_go_before_who_comes_alone() -> None:
     bucket = store()
     decision = await bucket.take(3)
-    bucket._owe(bucket.calls[0][0] if bucket.calls else bucket.begun[0]._replace(cost=-3, at=decision.at))
+    bucket._owe(Ask("", -3, at=decision.at))
     assert await bucket.take(3)
     assert [ask.cost for call in bucket.calls for ask in call] == [-3, 3]
 

@@ -80,7 +80,7 @@ class AbstractBucket(Audible, metaclass=Forkable):
 
         For stores whose answers come by a callback in the event loop, which saves the way through a task; the others
         need not implement it, and set no `calls_back`. Where there is no answer, `heard` is called with None, and then
-        `_apply`, unless nobody waits for it any more.
+        `_apply`, unless nobody waits for it any more. It never raises.
 
         Returns:
             Whether it has begun; if not, `_apply` is called.

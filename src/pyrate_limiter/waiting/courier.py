@@ -92,7 +92,7 @@ class Courier:
         if not self._store.calls_back or self._again or (caller := self.outbox.alone()) is None:
             return False
         now = self._loop.time()
-        if not self._store._begin(caller.asks_at(now), partial(self._heard, caller, now)):
+        if not self._store._begin(caller.renewed(now), partial(self._heard, caller, now)):
             return False
         self.outbox.fresh.clear()
         self._alone = caller
@@ -103,22 +103,20 @@ class Courier:
         self._alone = None
         self.serving = False
         self.idle = True
-        if answer is not None:
-            now = self._loop.time()
-            self.trip = now - left
-            try:
-                self._deliver([caller], [answer], now)
-            except Exception as error:
-                self._fail([caller], error)
-            if self._lines.asked:
-                self._lines.decided(now)
-        elif not caller.settled:
-            self.outbox.fresh.insert(0, caller)
-            self._again = True
-        if self.outbox.urgent() or self._lines.by_key:
-            self.work()
-        else:  # whoever was served just now runs first, and may ask again
-            self._loop.soon(self._rest)
+        try:
+            if answer is not None:
+                self._bring_home([caller], [answer], left)
+            elif not caller.settled:
+                self.outbox.fresh.insert(0, caller)
+                self._again = True
+        except Exception as error:
+            self._fail([caller], error)
+        finally:
+            self._decided()
+            if self.outbox.urgent() or self._lines.by_key:
+                self.work()
+            else:  # whoever was served just now runs first, and may ask again
+                self._loop.soon(self._rest)
 
     def _rest(self) -> None:
         """See that there is nothing left, unless somebody came just now."""
@@ -174,10 +172,7 @@ class Courier:
         self._call = call
         self._again = False
         try:
-            answers = await self._store._apply(call.asks)
-            now = self._loop.time()
-            self._deliver(call.callers, answers, now)
-            self.trip = now - left
+            self._bring_home(call.callers, await self._store._apply(call.asks), left)
             for ask in call.returns:
                 self._store._rouse(ask)
         except Exception as error:
@@ -190,14 +185,22 @@ class Courier:
             raise
         finally:
             self._call = NOTHING
-            if self._lines.asked:
-                self._lines.decided(self._loop.time())
+            self._decided()
+
+    def _decided(self) -> None:
+        if self._lines.asked:
+            self._lines.decided(self._loop.time())
 
     def _fail(self, callers: Sequence[Caller | None], error: Exception) -> None:
         """Tell those whom it concerns. What was to be given back stays spent: the store may have heard of it."""
         for caller in callers:
             if caller is not None and not caller.settled:
                 self._lines.fail(caller, error)
+
+    def _bring_home(self, callers: Sequence[Caller | None], answers: Sequence[Answer], left: float) -> None:
+        now = self._loop.time()
+        self._deliver(callers, answers, now)
+        self.trip = now - left
 
     def _deliver(self, callers: Sequence[Caller | None], answers: Sequence[Answer], now: float) -> None:
         lines, come = self._lines, self._loop.come

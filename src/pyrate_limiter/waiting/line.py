@@ -67,10 +67,8 @@ class Caller:
         self.waits = False
         self.promised = -1
 
-    def asks_at(self, now: float) -> Ask:
+    def renewed(self, now: float) -> Ask:
         """Return its ask, with the patience that it has left."""
-        if self.deadline == NEVER:
-            return self.ask
         patience = self.patience_at(now)
         if patience != self.ask.patience:
             self.ask = self.ask._replace(patience=patience)

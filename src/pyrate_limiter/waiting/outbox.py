@@ -37,7 +37,7 @@ class Call:
     def add(self, callers: Sequence[Caller], now: float) -> None:
         """Ask for callers, with the patience that they have left."""
         self.callers += callers
-        self.asks += [caller.ask if caller.deadline == NEVER else caller.asks_at(now) for caller in callers]
+        self.asks += [c.ask if c.deadline == NEVER else c.renewed(now) for c in callers]
 
 
 NOTHING = Call()

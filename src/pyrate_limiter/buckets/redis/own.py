@@ -31,13 +31,13 @@ class Home(LoopPlace):
 
     Attributes:
         wire: the connection, once there was one.
-        failure: how a call that was begun came to nothing just now: the same call made again is its second attempt.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: Any) -> None:
         super().__init__(loop)
         self.wire: Wire | None = None
-        self.failure: Exception | None = None
+        self._begun: float | None = None  # when the call was begun that came to nothing just now
+        self._failure: Exception | None = None  # and its error, if there was one
         self._connection = connection
         self._end: AsyncGenerator[None] | None = None
 
@@ -56,9 +56,25 @@ class Home(LoopPlace):
         self.wire = Wire(self._connection._writer.transport)
         return self.wire
 
-    def forget(self) -> None:
-        """Forget the failure: nobody has asked again."""
-        self.failure = None
+    def left_of(self, budget: float) -> float:
+        return budget if self._begun is None else budget - (time.monotonic() - self._begun)
+
+    def came_to_nothing(self, begun: float, failure: Exception | None) -> None:
+        """Take note that a call which was begun at a moment of `time.monotonic` has no reply, perhaps by an error.
+
+        Made again in this turn of the loop it is the second attempt of two, and has the time that the first one left.
+        """
+        self._begun, self._failure = begun, failure
+        self.loop.call_soon(self._forget)
+
+    def raise_failure(self) -> None:
+        """Raise the error of the first attempt."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _forget(self) -> None:
+        self._begun = self._failure = None
 
     async def close(self) -> None:
         if self._end is not None:
@@ -99,27 +115,27 @@ class OwnConnections(RedisPy[Home]):
         told = pack("<ddd", here.clock.moment(sent + budget), work.moment, work.grace)
         command = evaluation(work.script.call, call, (told, work.script.rates))
         here.wire.until = here.loop.time() + budget
-        here.wire.send(command, partial(self._heard, here, sent, heard))
+        here.wire.send(command, partial(self._heard, here, sent, budget, heard))
         return True
 
-    def _heard(self, here: Home, sent: float, heard: Heard, reply: Any) -> None:
-        if isinstance(reply, Exception):
-            if not isinstance(reply, exceptions.NoScriptError):
-                here.failure = reply
-            heard(None)
-            here.loop.call_soon(here.forget)  # whoever asks again does so in this turn
-            return
-        received = time.monotonic()
-        self.trip = received - sent
-        here.clock.learn(reply[0], sent, received)
-        heard(reply if reply[1] != TOO_LATE else None)
+    def _heard(self, here: Home, sent: float, budget: float, heard: Heard, reply: Any) -> None:
+        if isinstance(reply, list):
+            received = time.monotonic()
+            self.trip = received - sent
+            here.clock.learn(reply[0], sent, received)
+            if reply[1] != TOO_LATE:
+                heard(reply)
+                return
+        failure = reply if isinstance(reply, Exception) and not isinstance(reply, exceptions.NoScriptError) else None
+        if isinstance(reply, TimeoutError):
+            failure = self.silent(budget)
+        heard(None)
+        here.came_to_nothing(sent, failure)
 
     async def _talk(
         self, here: Home, script: Script, calls: Sequence[Call], told: tuple[bytes, bytes], until: float
     ) -> list[Reply]:
-        failure, here.failure = here.failure, None
-        if failure is not None:
-            raise failure
+        here.raise_failure()
         wire = here.wire
         if wire is None or not wire.usable:
             wire = await here.connect(until)
